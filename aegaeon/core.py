@@ -1,0 +1,256 @@
+"""The vocabulary every room shares: requests, models, devices, service objectives, work, costs.
+
+Everything here is immutable and checks itself on construction. Times are seconds on one clock that
+starts at 0 when the run starts; sizes are bytes; lengths are tokens.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+GB = 1e9
+
+
+class Stage(enum.Enum):
+    """The part of a request's life that an instance serves."""
+
+    PREFILL = "prefill"
+    DECODE = "decode"
+    FULL = "full"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One accepted request: `output_tokens` is what it will produce, known to oracles only."""
+
+    id: int
+    model: str
+    arrival: float
+    input_tokens: int
+    output_tokens: int
+
+    def __post_init__(self) -> None:
+        if self.arrival < 0 or self.input_tokens < 1 or self.output_tokens < 1:
+            raise ValueError(f"request {self.id}: needs arrival >= 0 and lengths >= 1, got {self}")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """A decoder-only transformer; enough to size its weights, its KV cache and a roofline."""
+
+    name: str
+    type: str
+    parameters: float
+    layers: int
+    hidden: int
+    ffn: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    max_len: int
+    dtype_bytes: int = 2
+    tp: int = 1
+
+    def __post_init__(self) -> None:
+        sizes = (self.parameters, self.layers, self.hidden, self.ffn, self.heads, self.kv_heads)
+        if min(*sizes, self.head_dim, self.max_len, self.dtype_bytes, self.tp) <= 0:
+            raise ValueError(f"model {self.name}: every size must be positive, got {self}")
+        if self.heads % self.kv_heads:
+            raise ValueError(f"model {self.name}: heads must be a multiple of kv_heads")
+
+    @property
+    def weight_bytes(self) -> float:
+        """Bytes of weights of the whole model (all tensor-parallel ranks together)."""
+        return self.parameters * self.dtype_bytes
+
+    @property
+    def kv_bytes_per_token(self) -> int:
+        """Bytes of keys and values of one token over all layers and ranks (true GQA size)."""
+        return 2 * self.layers * self.kv_heads * self.head_dim * self.dtype_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceSpec:
+    """A GPU and its host link; `pcie_efficiency` is the paper's profiled constant (appendix A.2)."""
+
+    name: str
+    memory_bytes: float
+    memory_bandwidth: float
+    peak_flops: float
+    pcie_bandwidth: float
+    pcie_efficiency: float = 0.625
+    usable_memory: float = 0.9
+
+    def __post_init__(self) -> None:
+        positive = (self.memory_bytes, self.memory_bandwidth, self.peak_flops, self.pcie_bandwidth)
+        if min(positive) <= 0:
+            raise ValueError(f"device {self.name}: every size must be positive, got {self}")
+        if not (0 < self.pcie_efficiency <= 1 and 0 < self.usable_memory <= 1):
+            raise ValueError(f"device {self.name}: efficiencies must lie in (0, 1], got {self}")
+
+    @property
+    def link_bandwidth(self) -> float:
+        """Bytes per second that a host-to-device copy reaches in practice, one direction."""
+        return self.pcie_bandwidth * self.pcie_efficiency
+
+
+@dataclass(frozen=True, slots=True)
+class Slo:
+    """Token k (from 0) of a request is due at arrival + ttft_s + k * tbt_s (paper section 2.1)."""
+
+    ttft_s: float
+    tbt_s: float
+
+    def __post_init__(self) -> None:
+        if self.ttft_s <= 0 or self.tbt_s <= 0:
+            raise ValueError(f"SLO targets must be positive, got {self}")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCost:
+    """What one model costs on one device: affine fits or a roofline (paper appendix A.2).
+
+    Attributes are seconds: a prefill of n prompts costs max(floor, base + token * sum(len) +
+    token_sq * sum(len ** 2)); a decode step costs base + context * sum(len) + request * batch.
+    `switch_s` brings the weights from the host, `activate_s` moves prefetched ones into place.
+    Byte counts are per device (a tensor-parallel rank's share).
+    """
+
+    prefill_floor_s: float
+    prefill_base_s: float
+    prefill_token_s: float
+    prefill_token_sq_s: float
+    decode_base_s: float
+    decode_context_s: float
+    decode_request_s: float
+    switch_s: float
+    activate_s: float
+    weight_bytes: float
+    kv_bytes_per_token: float
+    source: str = "unknown"
+
+    def prefill_s(self, tokens: int, tokens_sq: int) -> float:
+        """Seconds to prefill prompts of `tokens` tokens in all, `tokens_sq` their squares' sum."""
+        linear = self.prefill_base_s + self.prefill_token_s * tokens
+        return max(self.prefill_floor_s, linear + self.prefill_token_sq_s * tokens_sq)
+
+    def decode_step_s(self, batch: int, context: float) -> float:
+        """Seconds of one decode step of `batch` requests whose lengths sum to `context`."""
+        return (
+            self.decode_base_s + self.decode_context_s * context + self.decode_request_s * batch
+        )
+
+
+CostModel = Mapping[str, ModelCost]
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceSpec:
+    """A worker that owns a device, a tensor-parallel group, or shares a device among models.
+
+    Attributes:
+        kv_bytes: room for KV blocks on the device.
+        weight_slots: 2 keeps room for one prefetched model beside the running one.
+        models: the models resident for good (MuxServe); empty when models are switched.
+        keep_kv: False drops KV blocks on a switch, to be recomputed (vLLM's sleep mode).
+        lazy_eviction: True leaves KV on the device until another model needs its bytes.
+        link_bandwidth: bytes per second of host-to-device copies, each direction.
+    """
+
+    id: int
+    stage: Stage
+    device: DeviceSpec
+    kv_bytes: float
+    link_bandwidth: float
+    tp: int = 1
+    node: int = 0
+    weight_slots: int = 1
+    models: tuple[str, ...] = ()
+    keep_kv: bool = True
+    lazy_eviction: bool = True
+
+
+Fleet = tuple[InstanceSpec, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """What a system is given to plan with: the devices, the market, its rates and the objective.
+
+    `rates` are requests per second per model, as an operator would know them on average.
+    """
+
+    device: DeviceSpec
+    gpus: int
+    gpus_per_node: int
+    models: tuple[ModelSpec, ...]
+    costs: CostModel
+    slo: Slo
+    rates: Mapping[str, float] = field(default_factory=dict)
+    mean_input_tokens: float = 714.0
+    mean_output_tokens: float = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class Prefill:
+    """Run the prompts of `requests` in one batch; each gives its first token at the end."""
+
+    model: str
+    requests: tuple[Request, ...]
+    prefetch: str | None = None
+    share: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Decode:
+    """Decode `requests` together for `quota` seconds of decoding, switch time not counted.
+
+    The backend stops earlier, at a step's end, when a request finishes or the scheduler's `add`
+    asked for a cut. A step that has begun is completed; at least one step is done.
+    """
+
+    model: str
+    requests: tuple[Request, ...]
+    quota: float
+    prefetch: str | None = None
+    share: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Fail:
+    """Give up on requests, for systems that drop late ones; all their tokens count as late."""
+
+    requests: tuple[Request, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Idle:
+    """Nothing to do before `until` unless a request is added."""
+
+    until: float = float("inf")
+
+
+Work = Prefill | Decode | Fail | Idle
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a backend did of a piece of work.
+
+    Attributes:
+        start: when the first step began, after the switch and the first KV block's arrival.
+        end: when the last step ended.
+        steps: tokens each request that ran gained.
+        finished: requests that produced their last token.
+        skipped: requests that did not run because their KV did not fit beside the others'.
+        switch_s: seconds the change of model took; None when there was none.
+    """
+
+    start: float
+    end: float
+    steps: int
+    finished: tuple[Request, ...] = ()
+    skipped: tuple[Request, ...] = ()
+    switch_s: float | None = None

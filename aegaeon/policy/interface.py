@@ -1,0 +1,78 @@
+"""The contract between a policy and the two backends that obey it.
+
+A policy never reads a clock and never does I/O: it is told the time, and answers. The dispatcher
+lives with the controller and decides *where*; a scheduler lives with one instance and decides
+*what next*. The dispatcher keeps its own ledger of what it placed, so a live controller needs no
+message per token or per step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from aegaeon.core import Deployment, Fleet, InstanceSpec, Outcome, Request, Stage, Work
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """A held request that may go now."""
+
+    request: Request
+    instance: int
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A request that this system will never serve, and why; it is scored as late throughout."""
+
+    reason: str
+
+
+class Dispatcher(Protocol):
+    """Global: which instance serves a request's prefill, decode or whole life."""
+
+    def place(self, request: Request, stage: Stage, now: float) -> int | Refusal | None:
+        """Return the instance's id, a refusal, or None to hold the request for `finished`."""
+        ...
+
+    def finished(
+        self, request: Request, stage: Stage, instance: int, now: float
+    ) -> Sequence[Placement]:
+        """Note that `request` left `instance` (done or failed); return held requests that go."""
+        ...
+
+
+class Scheduler(Protocol):
+    """Local: what one instance does next."""
+
+    def add(self, request: Request, now: float) -> bool:
+        """Accept a request; True asks to cut the running work at its next step's end."""
+        ...
+
+    def next_work(self, now: float) -> Work:
+        """Return the next piece of work; called when the instance has none."""
+        ...
+
+    def record(self, work: Work, outcome: Outcome, now: float) -> None:
+        """Learn what became of `work`."""
+        ...
+
+
+class System(Protocol):
+    """A serving system: how it lays out the devices, and the policies it runs on them."""
+
+    name: str
+
+    def fleet(self, deployment: Deployment) -> Fleet:
+        """Divide the devices into instances; raise `UserError` if that is impossible."""
+        ...
+
+    def dispatcher(self, deployment: Deployment, fleet: Fleet) -> Dispatcher:
+        """Build the global policy."""
+        ...
+
+    def scheduler(self, deployment: Deployment, instance: InstanceSpec) -> Scheduler:
+        """Build the local policy of one instance."""
+        ...
