@@ -73,7 +73,7 @@ class ModelSpec:
 
 @dataclass(frozen=True, slots=True)
 class DeviceSpec:
-    """A GPU and its host link; `pcie_efficiency` is the paper's profiled constant (appendix A.2)."""
+    """A GPU and its host link; `pcie_efficiency` is the constant of the paper's appendix A.2."""
 
     name: str
     memory_bytes: float
@@ -138,9 +138,7 @@ class ModelCost:
 
     def decode_step_s(self, batch: int, context: float) -> float:
         """Seconds of one decode step of `batch` requests whose lengths sum to `context`."""
-        return (
-            self.decode_base_s + self.decode_context_s * context + self.decode_request_s * batch
-        )
+        return self.decode_base_s + self.decode_context_s * context + self.decode_request_s * batch
 
 
 CostModel = Mapping[str, ModelCost]

@@ -1,0 +1,1 @@
+"""Result schema, run records, stored tables and MLflow."""

@@ -1,0 +1,1 @@
+"""The simulated backend: a virtual clock, instances, links and KV memory."""
