@@ -128,7 +128,7 @@ class ModelCost:
     switch_s: float
     activate_s: float
     weight_bytes: float
-    kv_bytes_per_token: float
+    kv_bytes_per_token: int
     source: str = "unknown"
 
     def prefill_s(self, tokens: int, tokens_sq: int) -> float:
@@ -152,7 +152,7 @@ class InstanceSpec:
         kv_bytes: room for KV blocks on the device.
         weight_slots: 2 keeps room for one prefetched model beside the running one.
         models: the models resident for good (MuxServe); empty when models are switched.
-        keep_kv: False drops KV blocks on a switch, to be recomputed (vLLM's sleep mode).
+        keep_kv: False drops KV on a switch; it is recomputed by a further prefill.
         lazy_eviction: True leaves KV on the device until another model needs its bytes.
         link_bandwidth: bytes per second of host-to-device copies, each direction.
     """
@@ -193,7 +193,11 @@ class Deployment:
 
 @dataclass(frozen=True, slots=True)
 class Prefill:
-    """Run the prompts of `requests` in one batch; each gives its first token at the end."""
+    """Run the prompts of `requests` in one batch; each gives its first token at the end.
+
+    A request whose KV was dropped is prefilled again, prompt and generated tokens alike, and gives
+    its next token.
+    """
 
     model: str
     requests: tuple[Request, ...]

@@ -8,6 +8,7 @@ message per token or per step.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -16,18 +17,18 @@ from aegaeon.core import Deployment, Fleet, InstanceSpec, Outcome, Request, Stag
 
 
 @dataclass(frozen=True, slots=True)
-class Placement:
-    """A held request that may go now."""
-
-    request: Request
-    instance: int
-
-
-@dataclass(frozen=True, slots=True)
 class Refusal:
     """A request that this system will never serve, and why; it is scored as late throughout."""
 
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """A held request that may go now, or that is given up."""
+
+    request: Request
+    instance: int | Refusal
 
 
 class Dispatcher(Protocol):
@@ -60,19 +61,23 @@ class Scheduler(Protocol):
         ...
 
 
-class System(Protocol):
-    """A serving system: how it lays out the devices, and the policies it runs on them."""
+@dataclass
+class System(ABC):
+    """A serving system: its options, how it lays out the devices, and its policies.
 
-    name: str
+    A subclass is a plain dataclass, because it is also the schema of its configuration group.
+    """
 
+    name: str = ""
+
+    @abstractmethod
     def fleet(self, deployment: Deployment) -> Fleet:
         """Divide the devices into instances; raise `UserError` if that is impossible."""
-        ...
 
+    @abstractmethod
     def dispatcher(self, deployment: Deployment, fleet: Fleet) -> Dispatcher:
         """Build the global policy."""
-        ...
 
+    @abstractmethod
     def scheduler(self, deployment: Deployment, instance: InstanceSpec) -> Scheduler:
         """Build the local policy of one instance."""
-        ...

@@ -1,0 +1,209 @@
+"""Batched decoding in rounds with quotas (paper section 4.3, algorithm 2)."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from aegaeon.core import CostModel, Decode, Fleet, Idle, Outcome, Request, Stage, Work
+from aegaeon.policy.interface import Placement
+from aegaeon.policy.quota import decode_quotas
+
+OUTPUT_RESERVE = 512
+_EPSILON_S = 1e-9
+
+
+def kv_need(request: Request) -> int:
+    """Tokens of KV set aside for a request whose output length nobody knows yet."""
+    return request.input_tokens + OUTPUT_RESERVE
+
+
+@dataclass(slots=True)
+class Batch:
+    """Requests of one model that decode together; `context` sums their lengths so far."""
+
+    model: str
+    capacity: int
+    requests: dict[int, Request] = field(default_factory=dict)
+    reserved: int = 0
+    context: int = 0
+
+    def fits(self, request: Request) -> bool:
+        """Tell whether the request's KV fits beside the batch's own on the device."""
+        return not self.requests or self.reserved + kv_need(request) <= self.capacity
+
+    def add(self, request: Request) -> None:
+        """Add a prefilled request, whose length is its prompt and its first token."""
+        self.requests[request.id] = request
+        self.reserved += kv_need(request)
+        self.context += request.input_tokens + 1
+
+    def remove(self, request: Request) -> None:
+        """Remove a finished request, whose length is by now known."""
+        del self.requests[request.id]
+        self.reserved -= kv_need(request)
+        self.context -= request.input_tokens + request.output_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class RoundOptions:
+    """Algorithm 2's constants, and where the public artifact departs from the paper."""
+
+    tbt_s: float
+    qmax_s: float
+    alpha_floor: float
+    prefetch: bool
+    batch_term: bool = True
+
+
+class DecodeScheduler:
+    """One decoding instance: rounds of turns, each turn one batch for its quota.
+
+    A batch that arrives during a round joins the next one; a request that joins the batch whose
+    turn it is starts at the next step. Every batch gets a turn within two rounds, and a round lasts
+    at most the switches of its models plus qmax_s per batch (the no-starvation bound).
+    """
+
+    def __init__(self, costs: CostModel, kv_bytes: float, options: RoundOptions) -> None:
+        self._costs = costs
+        self._kv_bytes = kv_bytes
+        self._options = options
+        self._work_list: dict[str, list[Batch]] = {}
+        self._round: deque[tuple[Batch, float]] = deque()
+        self._turn: Batch | None = None
+        self._left = 0.0
+
+    def add(self, request: Request, now: float) -> bool:
+        """Join a batch of the model with room, or start one for the next round."""
+        batches = self._work_list.setdefault(request.model, [])
+        for batch in batches:
+            if batch.fits(request):
+                batch.add(request)
+                return batch is self._turn
+        batch = Batch(request.model, int(self._kv_bytes // self._kv(request.model)))
+        batch.add(request)
+        batches.append(batch)
+        return False
+
+    def next_work(self, now: float) -> Work:
+        """Go on with the turn, take the next one, or open a new round."""
+        if self._turn is None or self._left <= _EPSILON_S:
+            self._turn = self._next_turn()
+        if self._turn is None:
+            return Idle()
+        turn = self._turn
+        return Decode(turn.model, tuple(turn.requests.values()), self._left, self._hint(turn))
+
+    def record(self, work: Work, outcome: Outcome, now: float) -> None:
+        """Advance the turn's batch, drop what finished and take the time off the quota."""
+        turn = self._turn
+        if turn is None or not isinstance(work, Decode):
+            raise RuntimeError("a decoding instance records decoding of its current turn only")
+        self._left -= outcome.end - outcome.start
+        turn.context += outcome.steps * (len(work.requests) - len(outcome.skipped))
+        for request in outcome.finished:
+            turn.remove(request)
+        if not turn.requests:
+            self._discard(turn)
+            self._turn = None
+
+    def _next_turn(self) -> Batch | None:
+        if not self._round:
+            self._open_round()
+        while self._round:
+            batch, self._left = self._round.popleft()
+            if batch.requests:
+                return batch
+        return None
+
+    def _open_round(self) -> None:
+        batches = [batch for group in self._work_list.values() for batch in group]
+        steps = [self._step_s(batch) for batch in batches]
+        models = self._work_list if len(self._work_list) > 1 else ()
+        switch_s = sum(self._costs[model].switch_s for model in models)
+        options = self._options
+        round_ = decode_quotas(steps, switch_s, options.tbt_s, options.qmax_s, options.alpha_floor)
+        self._round.extend(zip(batches, round_.quotas, strict=True))
+
+    def _step_s(self, batch: Batch) -> float:
+        size = len(batch.requests) if self._options.batch_term else -1
+        return self._costs[batch.model].decode_step_s(size, batch.context)
+
+    def _hint(self, turn: Batch) -> str | None:
+        if not self._options.prefetch:
+            return None
+        for batch, _ in self._round:
+            if batch.model != turn.model and batch.requests:
+                return batch.model
+        return next((model for model in self._work_list if model != turn.model), None)
+
+    def _discard(self, batch: Batch) -> None:
+        batches = [b for b in self._work_list[batch.model] if b is not batch]
+        if batches:
+            self._work_list[batch.model] = batches
+        else:
+            del self._work_list[batch.model]
+
+    def _kv(self, model: str) -> int:
+        return self._costs[model].kv_bytes_per_token
+
+
+@dataclass(slots=True)
+class _Ledger:
+    """What the dispatcher knows of one decoding instance: its work list's batches."""
+
+    instance: int
+    kv_bytes: float
+    size: int = 0
+    batches: dict[str, list[Batch]] = field(default_factory=dict)
+
+
+class DecodeDispatcher:
+    """Algorithm 1's rule with KV room as the limit and the work list's size as the load."""
+
+    def __init__(self, fleet: Fleet, costs: CostModel) -> None:
+        self._ledgers = {i.id: _Ledger(i.id, i.kv_bytes) for i in fleet}
+        self._holders: dict[str, dict[int, None]] = {}
+        self._homes: dict[int, Batch] = {}
+        self._costs = costs
+
+    def place(self, request: Request, stage: Stage, now: float) -> int:
+        """Return an instance with a batch of this model with room, else the shortest list."""
+        for instance in self._holders.get(request.model, ()):
+            for batch in self._ledgers[instance].batches[request.model]:
+                if batch.fits(request):
+                    return self._join(instance, batch, request)
+        ledger = min(self._ledgers.values(), key=_size)
+        kv = self._costs[request.model].kv_bytes_per_token
+        batch = Batch(request.model, int(ledger.kv_bytes // kv))
+        ledger.size += 1
+        ledger.batches.setdefault(request.model, []).append(batch)
+        self._holders.setdefault(request.model, {})[ledger.instance] = None
+        return self._join(ledger.instance, batch, request)
+
+    def finished(
+        self, request: Request, stage: Stage, instance: int, now: float
+    ) -> Sequence[Placement]:
+        """Take the request out of its batch, and the batch off the list with its last request."""
+        batch = self._homes.pop(request.id)
+        batch.remove(request)
+        if batch.requests:
+            return ()
+        ledger = self._ledgers[instance]
+        ledger.size -= 1
+        left = [b for b in ledger.batches[request.model] if b is not batch]
+        ledger.batches[request.model] = left
+        if not left:
+            del ledger.batches[request.model]
+            del self._holders[request.model][instance]
+        return ()
+
+    def _join(self, instance: int, batch: Batch, request: Request) -> int:
+        batch.add(request)
+        self._homes[request.id] = batch
+        return instance
+
+
+def _size(ledger: _Ledger) -> int:
+    return ledger.size

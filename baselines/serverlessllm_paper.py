@@ -1,0 +1,151 @@
+"""ServerlessLLM and ServerlessLLM+ as the authors' simulator ran them (Aegaeon's public artifact).
+
+They differ from `baselines.serverlessllm` in more than numbers: a request is bound to a worker's
+own queue when it arrives, batches are capped at four, and the SJF variant pre-empts a decoding
+batch for any batch that still needs its prefill, which throws the batch's KV away. Kept to compare
+with the paper's curves; `serverlessllm` and `serverlessllm_plus` are the fair baselines.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from aegaeon.core import CostModel, Deployment, Fleet, InstanceSpec, Request, Stage
+from aegaeon.policy.interface import Dispatcher, Placement, Scheduler, System
+from baselines.colocated import ContinuousBatching
+from baselines.serverlessllm import ServerlessLLM
+from baselines.shortest_batch import ShortestBatchFirst
+
+
+@dataclass
+class ServerlessLLMPaper(System):
+    """The authors' preset: batch of four, 16 GB/s loading, requests unserved for 15 s fail."""
+
+    name: str = "serverlessllm_paper"
+    shortest_first: bool = False
+    max_batch: int = 4
+    drop_after_s: float = 15.0
+    load_gbps: float = 16.0
+
+    def fleet(self, deployment: Deployment) -> Fleet:
+        """Make every GPU a worker; a switch drops the KV of whatever has not finished."""
+        fleet = ServerlessLLM(load_gbps=self.load_gbps).fleet(deployment)
+        return tuple(replace(instance, keep_kv=False) for instance in fleet)
+
+    def dispatcher(self, deployment: Deployment, fleet: Fleet) -> Dispatcher:
+        """Build the binding rule of the authors' V02Policy or of its SJF sibling."""
+        if self.shortest_first:
+            return FewestBatches(fleet, self.max_batch)
+        return TailRun(fleet, deployment.costs, self.max_batch)
+
+    def scheduler(self, deployment: Deployment, instance: InstanceSpec) -> Scheduler:
+        """Build a worker's queue."""
+        if self.shortest_first:
+            return ShortestBatchFirst(deployment.costs, self.max_batch, self.drop_after_s)
+        return ContinuousBatching(drop_after_s=self.drop_after_s)
+
+
+@dataclass(slots=True)
+class _Worker:
+    """A worker's queue as runs of one model each: [model, requests not finished]."""
+
+    id: int
+    runs: deque[list[str | int]] = field(default_factory=deque)
+    loaded: str | None = None
+    last_batch: float = float("-inf")
+    swap_until: float = 0.0
+
+    def tail(self) -> str | None:
+        """Return the model that a request must ask for to extend the last run."""
+        return str(self.runs[-1][0]) if self.runs else self.loaded
+
+    def tail_length(self) -> int:
+        """Return how many requests of the last run are not finished."""
+        return int(self.runs[-1][1]) if self.runs else 0
+
+    def append(self, model: str) -> None:
+        """Queue one more request."""
+        if self.runs and self.runs[-1][0] == model:
+            self.runs[-1][1] = self.tail_length() + 1
+        else:
+            self.runs.append([model, 1])
+
+    def stamp(self, now: float) -> float:
+        """When its last iteration ran: now while it serves, earlier while it swaps or idles."""
+        return now if self.runs and now >= self.swap_until else self.last_batch
+
+
+class TailRun:
+    """Append to a queue whose last run is this model and shorter than the cap, else go LRU."""
+
+    def __init__(self, fleet: Fleet, costs: CostModel, max_batch: int) -> None:
+        bandwidth = fleet[0].link_bandwidth
+        self._workers = {i.id: _Worker(i.id) for i in fleet}
+        self._swap_s = {m: c.weight_bytes / bandwidth for m, c in costs.items()}
+        self._max_batch = max_batch
+
+    def place(self, request: Request, stage: Stage, now: float) -> int:
+        """Return a worker at once, however long its queue is."""
+        workers = self._workers.values()
+        tails = [w for w in workers if w.tail() == request.model]
+        roomy = [w for w in tails if w.tail_length() < self._max_batch]
+        if roomy:
+            worker = min(roomy, key=_Worker.tail_length)
+        else:
+            others = [w for w in workers if w.tail() != request.model]
+            worker = min(others or tails, key=lambda w: w.stamp(now))
+        worker.append(request.model)
+        if len(worker.runs) == 1:
+            self._begin(worker, now)
+        return worker.id
+
+    def finished(
+        self, request: Request, stage: Stage, instance: int, now: float
+    ) -> Sequence[Placement]:
+        """Shorten the first run of the model; begin the next one when the front run ends."""
+        worker = self._workers[instance]
+        worker.last_batch = now
+        run = next(r for r in worker.runs if r[0] == request.model and r[1])
+        run[1] = int(run[1]) - 1
+        if not worker.runs[0][1]:
+            while worker.runs and not worker.runs[0][1]:
+                worker.runs.popleft()
+            if worker.runs:
+                self._begin(worker, now)
+        return ()
+
+    def _begin(self, worker: _Worker, now: float) -> None:
+        model = str(worker.runs[0][0])
+        if model != worker.loaded:
+            worker.loaded = model
+            worker.swap_until = now + self._swap_s[model]
+
+
+class FewestBatches:
+    """Join the first batch of the model with room on any worker, else the shortest list."""
+
+    def __init__(self, fleet: Fleet, max_batch: int) -> None:
+        self._batches: dict[int, list[tuple[str, set[int]]]] = {i.id: [] for i in fleet}
+        self._max_batch = max_batch
+
+    def place(self, request: Request, stage: Stage, now: float) -> int:
+        """Return a worker at once, however long its list is."""
+        for instance, batches in self._batches.items():
+            for model, members in batches:
+                if model == request.model and len(members) < self._max_batch:
+                    members.add(request.id)
+                    return instance
+        instance = min(self._batches, key=lambda i: len(self._batches[i]))
+        self._batches[instance].append((request.model, {request.id}))
+        return instance
+
+    def finished(
+        self, request: Request, stage: Stage, instance: int, now: float
+    ) -> Sequence[Placement]:
+        """Take the request out of its batch and drop the batch when it is empty."""
+        for _, members in self._batches[instance]:
+            members.discard(request.id)
+        self._batches[instance] = [b for b in self._batches[instance] if b[1]]
+        return ()

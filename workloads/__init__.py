@@ -1,0 +1,35 @@
+"""Workloads: what arrives when, for which model, and how long it is.
+
+Two sources give the same thing, a list of `aegaeon.core.Request` sorted by arrival:
+
+* `market` draws it: Poisson or bursty arrivals per model, ShareGPT lengths, a uniform or skewed
+  market (paper section 7.1 and Figure 1a), nested so that a smaller market is part of a larger;
+* `replay` takes it from a public trace: the paper's artifact, Azure, Mooncake, BurstGPT, ShareGPT.
+
+`expand_market` makes the models, `write_artifact_csv` hands a workload to the artifact's own
+simulator. Everything is a function of its arguments and a seed; `UserError` tells a user what to
+correct. See README.md for the formats, their licences and their oddities.
+"""
+
+from workloads.lengths import LengthTable, clip_lengths, sharegpt_lengths
+from workloads.market import expand_market, market, model_rates
+from workloads.popularity import SKEWS, market_rates, popularity
+from workloads.readers import Trace, write_artifact_csv
+from workloads.traces import FORMATS, read_trace, replay
+
+__all__ = [
+    "FORMATS",
+    "SKEWS",
+    "LengthTable",
+    "Trace",
+    "clip_lengths",
+    "expand_market",
+    "market",
+    "market_rates",
+    "model_rates",
+    "popularity",
+    "read_trace",
+    "replay",
+    "sharegpt_lengths",
+    "write_artifact_csv",
+]

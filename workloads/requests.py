@@ -1,0 +1,34 @@
+"""From columns of numbers to the requests that every backend takes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aegaeon.core import ModelSpec, Request
+from workloads.lengths import clip_lengths
+
+
+def build_requests(
+    models: Sequence[ModelSpec],
+    index: NDArray[np.int64],
+    arrivals: NDArray[np.float64],
+    inputs: NDArray[np.int64],
+    outputs: NDArray[np.int64],
+) -> list[Request]:
+    """Return requests sorted by arrival (ties keep their order) with ids 0..n-1.
+
+    All columns have shape (n,): `index` into `models`, arrivals in seconds, lengths in tokens,
+    which are clipped at each model's max_len.
+    """
+    order = np.argsort(arrivals, kind="stable")
+    index = index[order]
+    max_len = np.array([model.max_len for model in models], dtype=np.int64)[index]
+    inputs, outputs = clip_lengths(inputs[order], outputs[order], max_len)
+    names = [model.name for model in models]
+    rows = zip(
+        index.tolist(), arrivals[order].tolist(), inputs.tolist(), outputs.tolist(), strict=True
+    )
+    return [Request(n, names[i], t, read, write) for n, (i, t, read, write) in enumerate(rows)]
