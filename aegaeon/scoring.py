@@ -131,3 +131,20 @@ def _quantiles(gaps: list[NDArray[np.float32]]) -> tuple[float, float]:
         return float("nan"), float("nan")
     p50, p99 = np.quantile(np.concatenate(gaps), [0.5, 0.99])
     return float(p50), float(p99)
+
+
+def mean_active(model: Ints, start: Floats, end: Floats, begin: float, until: float) -> float:
+    """Return the time average over [begin, until] of models with a request in flight.
+
+    Request i of model `model[i]` is in flight from `start[i]` to `end[i]` (theorem 3.1's m(t)).
+    """
+    order = np.lexsort((start, model))
+    group, left, right = model[order], start[order], np.minimum(end[order], until)
+    if not len(group):
+        return 0.0
+    shift = group * (2.0 * until + 1.0)
+    reached = np.maximum.accumulate(right + shift) - shift
+    previous = np.concatenate([[-np.inf], reached[:-1]])
+    previous[np.flatnonzero(np.diff(group, prepend=group[0] - 1))] = -np.inf
+    covered = right - np.maximum(np.maximum(left, previous), begin)
+    return float(np.maximum(covered, 0.0).sum() / (until - begin))

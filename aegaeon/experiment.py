@@ -1,0 +1,196 @@
+"""One run: from a checked configuration to the row and tables that are stored."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from aegaeon.config import Config, Market, Occupancy, Simulated, Trace
+from aegaeon.core import Deployment, DeviceSpec, ModelSpec, Request, Slo
+from aegaeon.errors import UserError
+from aegaeon.results.schema import NAMES
+from aegaeon.scoring import mean_active, score
+from aegaeon.sim.occupancy import occupancy
+from aegaeon.sim.simulator import Simulation, Simulator
+from aegaeon.tables import events_table, requests_table, summary
+from profiles.cost import cost_model, perturbed
+from workloads import expand_market, market, model_rates, replay
+
+Row = dict[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A run about to start: everything built, everything checked."""
+
+    config: Config
+    deployment: Deployment
+    requests: tuple[Request, ...]
+
+    @property
+    def duration_s(self) -> float:
+        """Seconds of traffic: the workload's, or up to the last arrival of a whole trace."""
+        return self.config.workload.duration_s or self.requests[-1].arrival
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """A finished run: its stored row and its tables by file stem."""
+
+    row: Row
+    tables: Mapping[str, pd.DataFrame]
+
+
+def plan(config: Config) -> Plan:
+    """Build models, costs and requests; raise `UserError` for what cannot be run."""
+    device = DeviceSpec(**asdict(config.hardware.device))
+    types = [
+        (ModelSpec(name=kind.type, **asdict(kind)), config.models.shares[key])
+        for key, kind in config.models.types.items()
+    ]
+    models = expand_market(types, config.models.count)
+    requests = tuple(_requests(config, models))
+    if not requests:
+        raise UserError("workload: no request arrives; raise workload.duration_s or rate_rps")
+    slo = Slo(config.slo.ttft_s * config.slo.scale, config.slo.tbt_s * config.slo.scale)
+    deployment = Deployment(
+        device=device,
+        gpus=config.hardware.gpus,
+        gpus_per_node=config.hardware.gpus_per_node,
+        models=models,
+        costs=cost_model(models, device),
+        slo=slo,
+        rates=_rates(config, models, requests),
+        mean_input_tokens=float(np.mean([r.input_tokens for r in requests])),
+        mean_output_tokens=float(np.mean([r.output_tokens for r in requests])),
+    )
+    return Plan(config, deployment, requests)
+
+
+def run(planned: Plan, progress: Callable[[int], None] | None = None) -> Result:
+    """Carry a plan out on its backend."""
+    backend = planned.config.backend
+    if isinstance(backend, Occupancy):
+        return _run_occupancy(planned, backend)
+    if isinstance(backend, Simulated):
+        return _run_simulated(planned, backend, progress)
+    raise UserError(f"backend: {backend.name!r} is not one of simulated, occupancy")
+
+
+def _requests(config: Config, models: tuple[ModelSpec, ...]) -> list[Request]:
+    workload = config.workload
+    scales = {"input_scale": workload.input_scale, "output_scale": workload.output_scale}
+    if isinstance(workload, Market):
+        return market(
+            models,
+            workload.rate_rps,
+            workload.duration_s,
+            seed=config.seed,
+            skew=workload.skew,
+            burstiness=workload.burstiness,
+            **scales,
+        )
+    if isinstance(workload, Trace):
+        return replay(
+            Path(workload.path),
+            workload.format,
+            models,
+            duration_s=workload.duration_s or None,
+            rate_scale=workload.rate_scale,
+            seed=config.seed,
+            assign=workload.assign,
+            **scales,
+        )
+    raise UserError(f"workload: {workload.name!r} is neither a market nor a trace")
+
+
+def _rates(
+    config: Config, models: tuple[ModelSpec, ...], requests: tuple[Request, ...]
+) -> dict[str, float]:
+    workload = config.workload
+    if isinstance(workload, Market):
+        return model_rates(models, workload.rate_rps, workload.skew, config.seed)
+    counts = Counter(request.model for request in requests)
+    duration = workload.duration_s or requests[-1].arrival or 1.0
+    return {model.name: counts[model.name] / duration for model in models}
+
+
+def _run_simulated(
+    planned: Plan, backend: Simulated, progress: Callable[[int], None] | None
+) -> Result:
+    deployment, config = planned.deployment, planned.config
+    truth = None
+    if backend.misprediction:
+        truth = perturbed(deployment.costs, backend.misprediction, config.seed)
+    simulation = Simulator(
+        config.system, deployment, planned.requests, truth, backend.stepwise, progress
+    ).run()
+    arrival = np.array([r.arrival for r in planned.requests])
+    scores = score(simulation.recorder.timelines(), arrival, deployment.slo)
+    row = _settings(planned) | summary(planned.requests, simulation, scores, planned.duration_s)
+    row["mean_active_models"] = _mean_active(planned, simulation)
+    tables = {
+        "requests": requests_table(simulation, scores),
+        "events": events_table(simulation),
+    }
+    return Result(row, tables)
+
+
+def _mean_active(planned: Plan, simulation: Simulation) -> float:
+    index = {model.name: i for i, model in enumerate(planned.deployment.models)}
+    served = [t for t in simulation.tracks if not t.failed]
+    return mean_active(
+        np.array([index[t.request.model] for t in served], dtype=np.int64),
+        np.array([t.request.arrival for t in served]),
+        np.array([t.finish for t in served]),
+        0.0,
+        planned.duration_s,
+    )
+
+
+def _run_occupancy(planned: Plan, backend: Occupancy) -> Result:
+    index = {model.name: i for i, model in enumerate(planned.deployment.models)}
+    outcome = occupancy(
+        np.array([index[r.model] for r in planned.requests], dtype=np.int64),
+        np.array([r.arrival for r in planned.requests]),
+        backend.mean_service_s,
+        planned.duration_s,
+        planned.config.seed,
+    )
+    row = _settings(planned)
+    count = len(planned.requests)
+    row |= {"requests": count, "finished": count, "failed": 0, "tokens": 0, "switches": 0}
+    row |= {"mean_active_models": outcome.mean_active, "system": "occupancy", "gpus": 0}
+    row |= {"hardware": "none"}
+    series = pd.DataFrame({"time_s": outcome.time_s, "active_models": outcome.active_models})
+    return Result(row, {"series": series})
+
+
+def _settings(planned: Plan) -> Row:
+    """Return the columns that say what was run; measures are empty until filled in."""
+    config, slo = planned.config, planned.deployment.slo
+    row: Row = dict.fromkeys(NAMES)
+    row |= {
+        "experiment": config.name,
+        "figure": config.figure,
+        "system": config.system.name,
+        "source": "simulated",
+        "hardware": config.hardware.name,
+        "gpus": config.hardware.gpus,
+        "num_models": config.models.count,
+        "rate_rps": getattr(config.workload, "rate_rps", None)
+        or len(planned.requests) / planned.duration_s / config.models.count,
+        "input_scale": config.workload.input_scale,
+        "output_scale": config.workload.output_scale,
+        "slo_scale": config.slo.scale,
+        "ttft_slo_s": slo.ttft_s,
+        "tbt_slo_s": slo.tbt_s,
+        "seed": config.seed,
+        "duration_s": planned.duration_s,
+    }
+    return {k: v for k, v in row.items() if k not in ("config_hash", "git_sha", "wall_s")}

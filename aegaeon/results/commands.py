@@ -1,0 +1,121 @@
+"""What `aegaeon results …` does; the command line parses, these functions act and print."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import Progress
+
+from aegaeon.errors import UserError
+from aegaeon.results import entries, store
+from aegaeon.results.diff import diff
+from aegaeon.results.schema import COLUMNS, arrow_table
+from aegaeon.results.tracking import Tracker, connect
+
+
+def export_command(
+    experiments: Sequence[str],
+    runs_root: Path,
+    stored_dir: Path,
+    *,
+    replace: bool = False,
+    console: Console | None = None,
+) -> list[Path]:
+    """Write the stored table of each experiment and return their paths."""
+    console = console or Console()
+    paths = []
+    for experiment in experiments:
+        done = store.export(runs_root, experiment, stored_dir, replace=replace)
+        kept = f", {done.kept} of them kept from before" if done.kept else ""
+        console.print(f"{done.path}: {done.rows} rows{kept}", highlight=False)
+        paths.append(done.path)
+    return paths
+
+
+def diff_command(
+    experiments: Sequence[str],
+    runs_root: Path,
+    stored_dir: Path,
+    *,
+    rtol: float = 0.0,
+    console: Console | None = None,
+) -> bool:
+    """Print how fresh runs compare with the stored rows; True if every stored row was met."""
+    console = console or Console()
+    ok = True
+    for experiment in experiments:
+        stored = store.load_stored(experiment, stored_dir)
+        report = diff(store.collect(runs_root, experiment), stored, rtol)
+        console.print(f"{experiment}: {report.summary()}", highlight=False)
+        for line in report.details():
+            console.print(f"  {line}", highlight=False)
+        ok &= report.ok
+    return ok
+
+
+def sync_command(
+    experiment: str,
+    runs_root: Path,
+    tracking: str,
+    *,
+    sweep_id: str = "",
+    console: Console | None = None,
+) -> int:
+    """Log to MLflow the ended runs of `experiment` that it lacks; return how many were new.
+
+    Called at the end of every sweep with its `sweep_id`, so that runs whose process died are
+    logged as failed; may be called again at any time.
+    """
+    tracker = connect(tracking, runs_root)
+    if tracker is None:
+        return 0
+    runs = entries.of_records(store.records(runs_root, experiment), runs_root, sweep_id)
+    return _log({experiment: runs}, tracker, console)
+
+
+def import_command(
+    stored_dir: Path,
+    tracking: str,
+    runs_root: Path,
+    *,
+    console: Console | None = None,
+) -> int:
+    """Replay every stored table into MLflow, to browse there; return how many runs were new."""
+    tables = sorted(stored_dir.glob("*.parquet"))
+    if not tables:
+        raise UserError(
+            f"{stored_dir}: no stored table to import; expected <experiment>.parquet files, "
+            "as `aegaeon results export` writes them."
+        )
+    tracker = connect(tracking, runs_root)
+    if tracker is None:
+        raise UserError("tracking.uri: 'none' cannot take an import; give sqlite or a server.")
+    work = {}
+    for path in tables:
+        table = arrow_table(store.load_stored(path.stem, stored_dir), path)
+        work[path.stem] = entries.of_rows(table.to_pylist(), path.stem)
+    return _log(work, tracker, console)
+
+
+def columns_text() -> str:
+    """Return the columns of the stored table as a Markdown table, for the docs and `--help`."""
+    lines = ["| column | type | unit | meaning |", "|---|---|---|---|"]
+    for column in COLUMNS:
+        meaning = f"{column.meaning}; may be empty" if column.nullable else column.meaning
+        lines.append(f"| `{column.name}` | {column.type} | {column.unit} | {meaning} |")
+    return "\n".join(lines)
+
+
+def _log(
+    work: Mapping[str, Sequence[entries.Entry]], tracker: Tracker, console: Console | None
+) -> int:
+    console = console or Console(stderr=True)
+    new = 0
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        for experiment, runs in work.items():
+            task = bar.add_task(f"MLflow: {experiment}", total=len(runs))
+            new += tracker.log(experiment, runs, partial(bar.advance, task))
+    return new

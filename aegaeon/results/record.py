@@ -1,0 +1,157 @@
+"""One run, one directory: what was run, with what, and what came of it."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+import time
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+import pyarrow as pa
+
+from aegaeon.errors import UserError
+from aegaeon.results import provenance
+from aegaeon.results.config_hash import config_hash, jsonable
+from aegaeon.results.files import write_table, write_text
+from aegaeon.results.schema import validate_row
+
+RUN_FILE = "run.json"
+Status = Literal["running", "finished", "failed"]
+
+
+def run_directory(runs_root: Path, experiment: str, key: str) -> Path:
+    """Return where the run with this configuration hash lives; a sweep finds it there again."""
+    return runs_root / experiment / key
+
+
+@dataclass
+class RunRecord:
+    """A run under way; `open_run` makes and closes it."""
+
+    directory: Path
+    facts: dict[str, Any]
+    started: float = field(default_factory=time.perf_counter)
+
+    @property
+    def row(self) -> dict[str, Any] | None:
+        """The stored-table row, once `finish` has been called."""
+        row: dict[str, Any] | None = self.facts["row"]
+        return row
+
+    def write_requests(self, table: pd.DataFrame | pa.Table) -> None:
+        """Store one row a request."""
+        self.write("requests", table)
+
+    def write_events(self, table: pd.DataFrame | pa.Table) -> None:
+        """Store one row a switch, KV move or memory sample."""
+        self.write("events", table)
+
+    def write(self, name: str, table: pd.DataFrame | pa.Table) -> None:
+        """Store a table as `<name>.parquet`; the run counts as finished only while it is there."""
+        write_table(table, self.directory / f"{name}.parquet")
+        if f"{name}.parquet" not in self.facts["tables"]:
+            self.facts["tables"].append(f"{name}.parquet")
+
+    def finish(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """Take the run's row; `config_hash`, `git_sha` and `wall_s` are added here."""
+        known = {
+            "config_hash": self.facts["config_hash"],
+            "git_sha": provenance.git_state().label,
+            "wall_s": round(time.perf_counter() - self.started, 6),
+        }
+        self.facts["row"] = validate_row({**row, **known}, self.directory / RUN_FILE)
+        return {**self.facts["row"]}
+
+    def save(self, status: Status, error: BaseException | None = None) -> None:
+        """Write `run.json` in one step."""
+        self.facts["status"] = status
+        if status != "running":
+            self.facts["end"] = _now()
+            self.facts["wall_s"] = round(time.perf_counter() - self.started, 6)
+        if error is not None:
+            self.facts["row"] = None
+            self.facts["error"] = _describe(error)
+        text = json.dumps(self.facts, indent=1, allow_nan=False)
+        write_text(text + "\n", self.directory / RUN_FILE)
+
+
+@contextmanager
+def open_run(
+    runs_root: Path,
+    experiment: str,
+    config: Mapping[str, Any],
+    *,
+    sweep_id: str = "",
+    command: str | None = None,
+) -> Iterator[RunRecord]:
+    """Record a run of `config` (resolved) in its directory, whatever becomes of it.
+
+    The block must call `finish`; an exception marks the run failed, with its traceback, and goes
+    on to the caller. A killed process leaves the status `running`, which is never `finished`.
+    """
+    key = config_hash(config)
+    facts = _opening(experiment, config, key, sweep_id, command)
+    run = RunRecord(run_directory(runs_root, experiment, key), facts)
+    run.save("running")
+    try:
+        yield run
+        if run.row is None:
+            raise RuntimeError("the run ended without `finish`, so it has no result")
+    except BaseException as error:
+        run.save("failed", error)
+        raise
+    run.save("finished")
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """Read a `run.json`; raise `UserError` when it is damaged."""
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{path}: not a readable run record ({error}); expected JSON. "
+            "Delete its directory and start the sweep again."
+        ) from error
+    if not isinstance(facts, dict) or "status" not in facts:
+        raise UserError(f"{path}: key 'status' is missing; delete its directory and run again.")
+    return facts
+
+
+def _opening(
+    experiment: str, config: Mapping[str, Any], key: str, sweep_id: str, command: str | None
+) -> dict[str, Any]:
+    git = provenance.git_state()
+    return {
+        "experiment": experiment,
+        "config_hash": key,
+        "sweep_id": sweep_id,
+        "status": "running",
+        "start": _now(),
+        "end": None,
+        "wall_s": None,
+        "command": command or shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "git": {"sha": git.sha, "dirty": git.dirty},
+        "versions": provenance.versions(),
+        "machine": provenance.machine(),
+        "tables": [],
+        "row": None,
+        "error": None,
+        "config": jsonable(config),
+    }
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="microseconds")
+
+
+def _describe(error: BaseException) -> dict[str, str]:
+    trace = "".join(traceback.format_exception(error))
+    return {"type": type(error).__name__, "message": str(error), "traceback": trace}

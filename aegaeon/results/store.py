@@ -1,0 +1,105 @@
+"""From run directories to the stored tables that figures read, and back again to compare."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from aegaeon.errors import UserError
+from aegaeon.results.diff import changed_cells
+from aegaeon.results.files import write_table
+from aegaeon.results.record import RUN_FILE, read_record, run_directory
+from aegaeon.results.schema import NAMES, arrow_table, validate_row, validate_table
+
+
+class Exported(NamedTuple):
+    """A written table: its rows, and how many of them were kept from before, not run afresh."""
+
+    path: Path
+    rows: int
+    kept: int
+
+
+def finished(runs_root: Path, experiment: str, config_hash: str) -> bool:
+    """Say whether this run finished and its tables are there, so that a sweep may skip it."""
+    directory = run_directory(runs_root, experiment, config_hash)
+    if not (directory / RUN_FILE).exists():
+        return False
+    try:
+        facts = read_record(directory / RUN_FILE)
+    except UserError:
+        return False
+    complete = all((directory / name).exists() for name in facts.get("tables", ()))
+    return facts["status"] == "finished" and complete
+
+
+def records(runs_root: Path, experiment: str) -> list[dict[str, Any]]:
+    """Return the `run.json` of every run of `experiment`, by directory name; else `UserError`."""
+    paths = sorted((runs_root / experiment).glob(f"*/{RUN_FILE}"))
+    return [read_record(path) for path in paths]
+
+
+def collect(runs_root: Path, experiment: str) -> pd.DataFrame:
+    """Return the rows of all finished runs, typed and sorted; empty when there are none."""
+    rows = []
+    for facts in records(runs_root, experiment):
+        if facts["status"] == "finished":
+            path = run_directory(runs_root, experiment, facts["config_hash"]) / RUN_FILE
+            rows.append(validate_row(facts["row"], path))
+    return validate_table(pd.DataFrame(rows, columns=list(NAMES)), runs_root / experiment)
+
+
+def merge(fresh: pd.DataFrame, stored: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of both, fresh ones winning by `config_hash`.
+
+    A fresh row that only took another time or came from another commit gives way to the stored
+    one, so that reproducing results leaves the stored file as it was.
+    """
+    if fresh.empty or stored.empty:
+        return stored if fresh.empty else fresh
+    changed = changed_cells(fresh, stored)
+    same = set(fresh["config_hash"]) & set(stored["config_hash"]) - set(changed)
+    new = fresh[~fresh["config_hash"].isin(same)]
+    kept = stored[~stored["config_hash"].isin(new["config_hash"])]
+    return pd.concat([kept, new], ignore_index=True)
+
+
+def stored_path(experiment: str, stored_dir: Path) -> Path:
+    """Return the stored table of `experiment`."""
+    return stored_dir / f"{experiment}.parquet"
+
+
+def export(runs_root: Path, experiment: str, stored: Path, *, replace: bool = False) -> Exported:
+    """Write the finished runs to `<stored>/<experiment>.parquet`.
+
+    Stored rows that `runs_root` lacks stay, unless `replace`; `UserError` if nothing finished.
+    """
+    fresh = collect(runs_root, experiment)
+    if fresh.empty:
+        raise UserError(
+            f"{runs_root / experiment}: no finished run to export; "
+            f"run `aegaeon run -m experiment={experiment}` first."
+        )
+    path = stored_path(experiment, stored)
+    rows = fresh
+    if path.exists() and not replace:
+        rows = merge(fresh, load_stored(experiment, stored))
+    write_table(arrow_table(rows, path), path)
+    return Exported(path, len(rows), len(rows) - len(fresh))
+
+
+def load_stored(experiment: str, stored_dir: Path) -> pd.DataFrame:
+    """Return the stored rows of `experiment`, checked; `UserError` when missing or damaged."""
+    path = stored_path(experiment, stored_dir)
+    remake = f"`aegaeon run -m experiment={experiment}`, then `aegaeon results export {experiment}`"
+    try:
+        table = pq.read_table(path)
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no stored results; make them with {remake}.") from error
+    except (OSError, pa.ArrowException) as error:
+        raise UserError(f"{path}: not a parquet file ({error}); make it anew: {remake}.") from error
+    return validate_table(table.to_pandas(), path)

@@ -1,0 +1,300 @@
+"""A simulated instance that runs one model at a time and switches between models."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from aegaeon.core import (
+    CostModel,
+    Decode,
+    Fail,
+    Idle,
+    InstanceSpec,
+    ModelCost,
+    Outcome,
+    Prefill,
+    Stage,
+    Work,
+)
+from aegaeon.policy.interface import Scheduler
+from aegaeon.sim.kv import KvSpace
+from aegaeon.sim.link import HostLink
+from aegaeon.sim.steps import UNBOUNDED, span, steps_until
+from aegaeon.sim.track import ConservationError, Track
+
+if TYPE_CHECKING:
+    from aegaeon.sim.simulator import Simulator
+
+
+@dataclass(slots=True)
+class _Running:
+    """Work in progress: a prefill batch (steps = 1) or a decode segment."""
+
+    work: Prefill | Decode
+    active: list[Track]
+    skipped: list[Track]
+    start: float
+    step: float
+    slope: float
+    steps: int
+    switch_s: float | None
+
+    @property
+    def end(self) -> float:
+        return self.start + span(self.step, self.slope, self.steps)
+
+
+class TimeSharedInstance:
+    """One device (or tensor-parallel group): weights slots, host link, KV space, one work."""
+
+    def __init__(
+        self, spec: InstanceSpec, scheduler: Scheduler, costs: CostModel, sim: Simulator
+    ) -> None:
+        self.spec = spec
+        self.scheduler = scheduler
+        self._costs = costs
+        self._sim = sim
+        self._link = HostLink(spec.link_bandwidth)
+        self._switch_scale = spec.device.link_bandwidth / spec.link_bandwidth
+        self._kv = KvSpace(spec.kv_bytes)
+        self._model: str | None = None
+        self._prefetched: str | None = None
+        self._running: _Running | None = None
+        self._busy = False
+        self._version = 0
+        self._turns = 0
+
+    def accept(self, track: Track, now: float) -> None:
+        """Give the scheduler a request; cut or start work as it asks."""
+        cut = self.scheduler.add(track.request, now)
+        if not self._busy:
+            self._next(now)
+        elif cut:
+            self._cut(now)
+
+    def wake(self, version: int, now: float) -> None:
+        """Handle the event scheduled under `version`, unless a cut has replaced it."""
+        if version != self._version:
+            return
+        running, self._running = self._running, None
+        if running is not None:
+            self._complete(running, now)
+        self._next(now)
+
+    def audit(self) -> None:
+        """Check at the end that nothing runs and that no byte of KV is left or uncounted."""
+        self._kv.drain(float("inf"))
+        self._kv.audit()
+        if self._running is not None or self._kv.used:
+            raise ConservationError(f"instance {self.spec.id} ends with {self._kv.used} KV bytes")
+
+    def _next(self, now: float) -> None:
+        self._busy = True
+        work: Work = self.scheduler.next_work(now)
+        while isinstance(work, Fail):
+            for request in work.requests:
+                self._sim.fail(self._sim.tracks[request.id], self, now)
+            work = self.scheduler.next_work(now)
+        if isinstance(work, Idle):
+            self._busy = False
+            if work.until != float("inf"):
+                self._schedule(work.until)
+            return
+        tracks = [self._sim.tracks[request.id] for request in work.requests]
+        self._turns += 1
+        ready, switch_s = self._switch(work.model, now)
+        if isinstance(work, Prefill):
+            self._running = self._prefill(work, tracks, ready, switch_s)
+        else:
+            self._running = self._decode(work, tracks, ready, now, switch_s)
+        if work.prefetch is not None:
+            self._prefetch(work.prefetch, ready)
+        self._schedule(self._running.end)
+
+    def _schedule(self, time: float) -> None:
+        self._version += 1
+        self._sim.schedule(time, self, self._version)
+
+    def _cut(self, now: float) -> None:
+        running = self._running
+        if running is None or not isinstance(running.work, Decode):
+            return
+        steps = steps_until(running.step, running.slope, now - running.start)
+        if steps < running.steps:
+            running.steps = steps
+            self._schedule(running.end)
+
+    def _switch(self, model: str, now: float) -> tuple[float, float | None]:
+        """Put the model's weights in place; return when they are, and what it took."""
+        if model == self._model:
+            return now, None
+        if not (self.spec.lazy_eviction and self.spec.keep_kv):
+            self._clear(now)
+        prefetched = model == self._prefetched
+        if prefetched:
+            ready = max(now, self._link.weights_ready) + self._costs[model].activate_s
+        else:
+            ready = self._link.copy_weights(now, self._costs[model].switch_s * self._switch_scale)
+        self._prefetched = None
+        self._model = model
+        self._sim.recorder.switch(now, self.spec.id, ready - now, prefetched)
+        return ready, ready - now
+
+    def _clear(self, now: float) -> None:
+        """Take every KV off the device: to the host, or away for good."""
+        for track in list(self._kv.residents.values()):
+            if self.spec.keep_kv:
+                self._evict(track, now)
+            else:
+                self._kv.release(track)
+
+    def _prefetch(self, model: str, now: float) -> None:
+        if self.spec.weight_slots < 2:
+            raise ConservationError(f"instance {self.spec.id} has no slot to prefetch into")
+        if model not in (self._model, self._prefetched):
+            self._prefetched = model
+            self._link.copy_weights(now, self._costs[model].switch_s * self._switch_scale)
+
+    def _prefill(
+        self, work: Prefill, tracks: list[Track], ready: float, switch_s: float | None
+    ) -> _Running:
+        tokens = sum(t.context for t in tracks)
+        squares = sum(t.context**2 for t in tracks)
+        start = self._room_for_prompts(tracks, ready)
+        seconds = self._costs[work.model].prefill_s(tokens, squares)
+        for track in tracks:
+            if not track.generated:
+                track.prefill_start = start
+            track.prefill_s += seconds
+            track.loaded_at = start
+            track.last_run = self._turns
+            self._kv.admit(track)
+        return _Running(work, tracks, [], start, seconds, 0.0, 1, switch_s)
+
+    def _room_for_prompts(self, tracks: list[Track], ready: float) -> float:
+        """Return when the prompts' KV fits: at once, or once enough has left for the host."""
+        size = sum((t.context + 1) * t.cost.kv_bytes_per_token for t in tracks)
+        self._kv.drain(ready)
+        keep = {t.request.id for t in tracks}
+        while self._kv.used + size > self._kv.capacity:
+            departure = self._kv.next_departure()
+            ready = max(ready, self._evict_one(keep, ready) if departure is None else departure)
+            self._kv.drain(ready)
+        return ready
+
+    def _decode(
+        self, work: Decode, tracks: list[Track], ready: float, now: float, switch_s: float | None
+    ) -> _Running:
+        cost = self._costs[work.model]
+        here, skipped = self._gather(tracks, ready, now)
+        start = max(ready, min(t.loaded_at for t in here))
+        active = [t for t in here if t.loaded_at <= start]
+        if len(active) < len(here):
+            skipped += [t for t in here if t.loaded_at > start]
+        self._make_growth_room(active, skipped, cost, start)
+        batch = len(active)
+        step = cost.decode_step_s(batch, sum([t.context for t in active]))
+        slope = cost.decode_context_s * batch
+        steps = steps_until(step, slope, work.quota)
+        joins = [t.loaded_at for t in skipped if t.on_device and t.loaded_at > start]
+        if joins:
+            steps = min(steps, steps_until(step, slope, min(joins) - start))
+        steps = min(steps, min([t.request.output_tokens - t.generated for t in active]))
+        room = (self._kv.capacity - self._kv.used) // (batch * cost.kv_bytes_per_token)
+        steps = min(steps, int(room), 1 if self._sim.stepwise else UNBOUNDED)
+        for track in active:
+            track.last_run = self._turns
+        return _Running(work, active, skipped, start, step, slope, steps, switch_s)
+
+    def _gather(
+        self, tracks: list[Track], ready: float, now: float
+    ) -> tuple[list[Track], list[Track]]:
+        """Bring the batch's KV to the device; return who is (or will be) here and who is not."""
+        here: list[Track] = []
+        skipped: list[Track] = []
+        keep: set[int] | None = None
+        for track in tracks:
+            if not track.on_device:
+                keep = {t.request.id for t in tracks} if keep is None else keep
+                if not self._load(track, keep, ready, now):
+                    skipped.append(track)
+                    continue
+            here.append(track)
+        return here, skipped
+
+    def _load(self, track: Track, keep: set[int], ready: float, now: float) -> bool:
+        begin = max(now, track.host_at)
+        size = track.kv_bytes
+        while self._kv.used + size + track.cost.kv_bytes_per_token > self._kv.capacity:
+            if self._kv.victim(keep) is None:
+                return False
+            begin = max(begin, self._evict_one(keep, now))
+        self._kv.admit(track)
+        track.loaded_at = self._link.move_in(begin, size)
+        track.kv_wait_s += max(0.0, track.loaded_at - ready)
+        self._sim.recorder.move(now, self.spec.id, track.loaded_at - begin, size)
+        return True
+
+    def _make_growth_room(
+        self, active: list[Track], skipped: list[Track], cost: ModelCost, now: float
+    ) -> None:
+        """Make room for one step of every active request; the last ones wait if there is none."""
+        while self._kv.used + len(active) * cost.kv_bytes_per_token > self._kv.capacity:
+            if self._kv.victim({t.request.id for t in active}) is not None:
+                self._evict_one({t.request.id for t in active}, now)
+            else:
+                track = active.pop()
+                self._evict(track, now)
+                skipped.append(track)
+
+    def _evict_one(self, keep: set[int], now: float) -> float:
+        victim = self._kv.victim(keep)
+        if victim is None:
+            raise ConservationError(f"instance {self.spec.id}: nothing left to evict")
+        return self._evict(victim, now)
+
+    def _evict(self, track: Track, now: float) -> float:
+        size = self._kv.release(track)
+        track.host_at = self._link.move_out(max(now, track.loaded_at), size)
+        self._sim.recorder.move(now, self.spec.id, track.host_at - now, size)
+        return track.host_at
+
+    def _complete(self, running: _Running, now: float) -> None:
+        recorder = self._sim.recorder
+        prefill = isinstance(running.work, Prefill)
+        segment = recorder.segment(running.start, running.step, running.slope, running.steps)
+        per_token = self._costs[running.work.model].kv_bytes_per_token
+        self._kv.grow(running.steps * len(running.active) * per_token)
+        seconds = now - running.start
+        finished = []
+        for track in running.active:
+            track.generated += running.steps
+            recorder.tokens(track.request.id, segment)
+            if not prefill:
+                track.decode_s += seconds
+            elif track.generated == 1:
+                track.first_token = now
+            if track.generated >= track.request.output_tokens:
+                finished.append(track)
+        outcome = Outcome(
+            running.start,
+            now,
+            running.steps,
+            tuple([t.request for t in finished]),
+            tuple([t.request for t in running.skipped]),
+            running.switch_s,
+        )
+        self.scheduler.record(running.work, outcome, now)
+        for track in finished:
+            self._kv.release(track)
+            self._sim.finish(track, self, now)
+        if prefill and self.spec.stage is Stage.PREFILL:
+            self._hand_over([t for t in running.active if t.place == self.spec.id], now)
+
+    def _hand_over(self, tracks: list[Track], now: float) -> None:
+        for track in tracks:
+            track.host_at = self._link.move_out(now, track.kv_bytes)
+            self._sim.recorder.move(now, self.spec.id, track.host_at - now, track.kv_bytes)
+            self._kv.depart(track, track.host_at)
+            self._sim.prefilled(track, self, now)

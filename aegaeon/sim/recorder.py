@@ -1,0 +1,70 @@
+"""What a simulation writes down: run-length token timelines, switches and KV moves."""
+
+from __future__ import annotations
+
+from array import array
+from typing import Final
+
+import numpy as np
+
+from aegaeon.scoring import Timelines
+
+
+class Recorder:
+    """Grows column by column; a decode segment is one entry however many tokens it makes."""
+
+    def __init__(self) -> None:
+        self._start: Final = array("d")
+        self._first: Final = array("d")
+        self._slope: Final = array("d")
+        self._steps: Final = array("q")
+        self._row_request: Final = array("q")
+        self._row_segment: Final = array("q")
+        self.switch_at: Final = array("d")
+        self.switch_instance: Final = array("q")
+        self.switch_s: Final = array("d")
+        self.switch_prefetched: Final = array("b")
+        self.move_at: Final = array("d")
+        self.move_instance: Final = array("q")
+        self.move_s: Final = array("d")
+        self.move_bytes: Final = array("d")
+
+    def segment(self, start: float, a: float, b: float, steps: int) -> int:
+        """Note a decode segment and return its number."""
+        self._start.append(start)
+        self._first.append(a)
+        self._slope.append(b)
+        self._steps.append(steps)
+        return len(self._steps) - 1
+
+    def tokens(self, request: int, segment: int) -> None:
+        """Note that `request` got one token per step of `segment`."""
+        self._row_request.append(request)
+        self._row_segment.append(segment)
+
+    def switch(self, now: float, instance: int, seconds: float, prefetched: bool) -> None:
+        """Note a change of model."""
+        self.switch_at.append(now)
+        self.switch_instance.append(instance)
+        self.switch_s.append(seconds)
+        self.switch_prefetched.append(prefetched)
+
+    def move(self, now: float, instance: int, seconds: float, size: float) -> None:
+        """Note a KV move of `size` bytes that took `seconds` from being asked for."""
+        self.move_at.append(now)
+        self.move_instance.append(instance)
+        self.move_s.append(seconds)
+        self.move_bytes.append(size)
+
+    def timelines(self) -> Timelines:
+        """Return every token's time, run-length encoded and ordered by request."""
+        request = np.frombuffer(self._row_request, dtype=np.int64)
+        order = np.argsort(request, kind="stable")
+        segment = np.frombuffer(self._row_segment, dtype=np.int64)[order]
+        return Timelines(
+            request=request[order],
+            count=np.frombuffer(self._steps, dtype=np.int64)[segment],
+            start=np.frombuffer(self._start)[segment],
+            step=np.frombuffer(self._first)[segment],
+            slope=np.frombuffer(self._slope)[segment],
+        )

@@ -1,0 +1,124 @@
+"""The attainment panel of Figs 11, 12 and 13: share of tokens on time over models or rate."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from aegaeon.goodput import LEVEL, Sweep, sweep
+from aegaeon.results.store import load_stored
+from figures.canvas import POINTS_PER_INCH, Grid, canvas, footnote, provenance
+from figures.header import header, number
+from figures.labels import spread
+from figures.paper import Reference, references
+from figures.style import GREY, look, ordered
+
+Render = Callable[[Path, bool], Figure]
+
+AXIS_LABELS = {"num_models": "Number of models", "rate_rps": "Arrival rate per model (req/s)"}
+MARKS = "Numbers: largest load at 90 % (dashed), mean of seeds. ◇ stated by the paper"
+TOP = 104.0
+SINGLE = Grid(width=2.7, height=1.85, note=0.36)
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """A panel draws the stored experiment `name`; `title` says what differs from its neighbours."""
+
+    name: str
+    title: str
+
+
+def figures(
+    name: str, panels: Sequence[Panel], columns: int, wide: float = 2.3
+) -> Mapping[str, Render]:
+    """Return the whole figure and each of its panels by name."""
+    whole = {name: partial(render, panels, columns, Grid(width=wide))}
+    single = {panel.name: partial(render, (panel,), 1, SINGLE) for panel in panels}
+    return {**whole, **single}
+
+
+def render(
+    panels: Sequence[Panel], columns: int, grid: Grid, stored: Path, presets: bool
+) -> Figure:
+    """Draw panels from stored tables; `presets` adds the variants of systems, dashed."""
+    rows = math.ceil(len(panels) / columns)
+    figure, axes = canvas(rows, columns, grid)
+    notes = []
+    for position, (panel, ax) in enumerate(zip(panels, axes, strict=False)):
+        data = sweep(load_stored(panel.name, stored), panel.name)
+        draw(ax, panel, data, grid, presets)
+        ax.set_ylabel("" if position % columns else "SLO attainment (%)", labelpad=2)
+        notes.append(provenance(data))
+    sources = " / ".join(dict.fromkeys(notes))
+    footnote(figure, grid, [sources, MARKS] if columns == 1 else [f"{sources}. {MARKS}"])
+    return figure
+
+
+def draw(ax: Axes, panel: Panel, data: Sweep, grid: Grid, presets: bool) -> None:
+    """Draw one panel: curves with seed bands, crossings, the paper's marks and direct labels."""
+    loads = data.mean.index.to_numpy(dtype=float)
+    margin = 0.03 * (loads[-1] - loads[0] or 1.0)
+    ax.set_xlim(loads[0] - margin, loads[-1] + margin)
+    ax.set_ylim(0, TOP)
+    ax.set_yticks([0, 25, 50, 75, 90, 100])
+    ax.set_xlabel(AXIS_LABELS[data.axis], labelpad=2)
+    ax.axhline(100 * LEVEL, color=GREY, linewidth=0.9, dashes=(4, 3), zorder=1.5)
+    systems = ordered(list(data.mean.columns), presets)
+    for system in systems:
+        _curve(ax, data, system)
+    _label_ends(ax, data, systems, grid)
+    header(ax, panel.title, data, systems, references().get(panel.name, Reference()), grid)
+
+
+def _curve(ax: Axes, data: Sweep, system: str) -> None:
+    style = look(system)
+    mean = 100 * data.mean[system].dropna()
+    line = 1.0 if style.is_preset else 1.7
+    rank = 2.0 if style.is_preset else 3.0
+    top = rank + (0.5 if system == "aegaeon" else 0.0)
+    (drawn,) = ax.plot(
+        mean.index, mean, color=style.colour, marker=style.marker, linewidth=line, zorder=top
+    )
+    if style.is_preset:
+        drawn.set_dashes(style.dash)
+        return
+    low, high = (100 * edge[system].dropna() for edge in (data.low, data.high))
+    ax.fill_between(
+        low.index, low, high, color=style.colour, alpha=0.2, linewidth=0, zorder=rank - 1
+    )
+
+
+def _label_ends(ax: Axes, data: Sweep, systems: list[str], grid: Grid) -> None:
+    """Name every curve in the right margin, level with its end where there is room.
+
+    A curve that ends inside the panel gets its marker and last load instead of a leader.
+    """
+    means = [100 * data.mean[name].dropna() for name in systems]
+    ends = [(float(mean.index[-1]), float(mean.iloc[-1])) for mean in means]
+    point = TOP / (grid.height * POINTS_PER_INCH)
+    sizes = [(look(name).size + 3) * point for name in systems]
+    heights = spread([y for _, y in ends], sizes, -3 * point, TOP + 3 * point)
+    left, right = ax.get_xlim()
+    inch = (right - left) / grid.width
+    for name, height, (x, y) in zip(systems, heights, ends, strict=True):
+        style, label = look(name), look(name).label
+        if x < data.mean.index[-1]:
+            label += f" to {number(x, data.axis)}"
+            path = [(right + 0.1 * inch, height)]
+        else:
+            path = [(x, y), (right + 0.07 * inch, height), (right + 0.15 * inch, height)]
+        ax.plot(
+            *zip(*path, strict=True), color=style.colour, linewidth=0.5, clip_on=False, zorder=1.6,
+            marker=style.marker if len(path) == 1 else "",
+        )  # fmt: skip
+        ax.text(
+            right + 0.18 * inch, height, label, color=style.ink, fontsize=style.size,
+            va="center_baseline", weight="bold" if name == "aegaeon" else "normal",
+        )  # fmt: skip

@@ -1,0 +1,87 @@
+"""Fig. 4: active models over time against Theorem 3.1's expectation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+
+from aegaeon.errors import UserError
+from aegaeon.goodput import common
+from aegaeon.results.store import load_stored, stored_path
+from figures.attainment import Render
+from figures.canvas import Grid, canvas, footnote
+from figures.labels import spread
+from figures.paper import references
+from figures.style import INK, LABEL_SIZE, look
+
+SERVICE_S = 16.79
+SYSTEM = "serverlessllm"
+GRID = Grid(width=3.2, height=1.7, right=1.3, top=0.32, note=0.36)
+
+
+def expected_active(models: int, rate: float, service_s: float) -> float:
+    """Return Theorem 3.1's E[m] = M (1 - exp(-rate * service_s)), Poisson arrivals."""
+    return -models * math.expm1(-rate * service_s)
+
+
+def _series(stored: Path) -> pd.DataFrame:
+    """Read seed, time_s and active_models of every change; UserError when missing or damaged."""
+    path = stored_path("fig04_series", stored)
+    remake = "`aegaeon run -m experiment=fig04`, then `aegaeon results export fig04`"
+    try:
+        return pd.read_parquet(path, columns=["seed", "time_s", "active_models"])
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no stored series; make it with {remake}.") from error
+    except (OSError, pa.ArrowException) as error:
+        raise UserError(f"{path}: not a series ({error}); make it anew: {remake}.") from error
+
+
+def render(stored: Path, presets: bool) -> Figure:
+    """Draw the active models of every seed over time, their mean and the theorem's."""
+    del presets
+    runs, series = load_stored("fig04", stored), _series(stored)
+    source, hardware, models, rate = (
+        common(runs, column, "fig04") for column in ("source", "hardware", "num_models", "rate_rps")
+    )
+    figure, (ax,) = canvas(1, 1, GRID)
+    for rank, (_, walk) in enumerate(series.sort_values(["seed", "time_s"]).groupby("seed")):
+        ax.step(
+            walk["time_s"], walk["active_models"], where="post", color=look(SYSTEM).colour,
+            linewidth=0.25 if rank else 0.7, alpha=0.5 if rank else 1.0, zorder=2 if rank else 3,
+        )  # fmt: skip
+    _label_means(ax, models, expected_active(models, rate, SERVICE_S), runs)
+    ax.set_xlim(0, 50 * math.ceil(series["time_s"].max() / 50))
+    ax.set_ylim(0, models)
+    ax.set_xlabel("Time (s)", labelpad=2)
+    ax.set_ylabel("Active models", labelpad=2)
+    ax.set_title(f"{models} models at {rate:g} req/s each")
+    origin = f"{source.capitalize()} · {hardware} · {runs['seed'].nunique()} seeds, the first bold"
+    theorem = "Theorem 3.1: E[m] = M (1 − exp(−λT)) with the printed λ and T. ◇ stated by the paper"
+    footnote(figure, GRID, [origin, theorem])
+    return figure
+
+
+def _label_means(ax: Axes, models: int, theory: float, runs: pd.DataFrame) -> None:
+    """Write our mean, the theorem's and the paper's in the right margin, level with the line."""
+    ax.axhline(theory, color=INK, linewidth=1.0, dashes=(4, 3), zorder=4)
+    marks = [("our mean", float(runs["mean_active_models"].mean()), look(SYSTEM).ink)]
+    marks.append(("theorem 3.1", theory, to_rgb(INK)))
+    if stated := references()["fig04"].mean:
+        marks.append(("◇ paper", stated.value, look("aegaeon").ink))
+    sizes = [0.09 * models] * len(marks)
+    places = spread([value for _, value, _ in marks], sizes, 0, models)
+    for (name, value, ink), place in zip(marks, places, strict=True):
+        ax.annotate(
+            f"{name} {value:.2f}", (1, place), (8, 0), ("axes fraction", "data"), "offset points",
+            color=ink, fontsize=LABEL_SIZE, va="center_baseline",
+        )  # fmt: skip
+
+
+FIGURES: Mapping[str, Render] = {"fig04": render}

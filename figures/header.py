@@ -1,0 +1,101 @@
+"""The head of a panel: title, Aegaeon's lead in words, loads at 90 %, ours and the paper's."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import partial
+
+from matplotlib.axes import Axes
+
+from aegaeon.goodput import Crossing, Sweep
+from figures.canvas import POINTS_PER_INCH, Grid
+from figures.labels import spread
+from figures.paper import Reference
+from figures.style import GREY, NOTE_SIZE, ROW_SIZE, look
+
+
+def header(
+    ax: Axes, title: str, data: Sweep, systems: Sequence[str], reference: Reference, grid: Grid
+) -> None:
+    """Draw the head of a panel above its axes; presets have curves but no number there."""
+    _crossing_row(ax, data, [name for name in systems if not look(name).is_preset], grid)
+    _paper_row(ax, reference, grid)
+    lead = _ratios(data, reference)
+    above = partial(ax.annotate, xy=(0, 1), xycoords="axes fraction", textcoords="offset points")
+    above(title, xytext=(0, 45), weight="bold", fontsize=9.5)
+    above(lead, xytext=(0, 34), fontsize=NOTE_SIZE + 0.4, color=GREY)
+
+
+def _crossing_row(ax: Axes, data: Sweep, systems: Sequence[str], grid: Grid) -> None:
+    """Mark where each curve falls below 90 %: a thin line, and its value above the panel."""
+    first = float(data.mean.index[0])
+    found = {name: data.crossing(name) for name in systems}
+    marks = []
+    for name in systems:
+        at = found[name]
+        if at is not None and not at.open_ended:
+            ax.axvline(at.x, color=look(name).colour, linewidth=0.8, alpha=0.65, zorder=1.4)
+        marks.append((name, at.x if at else first, load_label(at, first, data.axis)))
+    _row(ax, "ours", marks, 6, grid)
+
+
+def _paper_row(ax: Axes, reference: Reference, grid: Grid) -> None:
+    """Mark the loads the paper states: hollow diamonds on the top edge, values above them."""
+    marks = []
+    for name, stated in reference.models.items():
+        ax.plot(
+            [stated.value], [1], "D", transform=ax.get_xaxis_transform(), clip_on=False,
+            markersize=4.5, markerfacecolor="white", markeredgecolor=look(name).colour, zorder=5,
+        )  # fmt: skip
+        marks.append((name, stated.value, f"{stated.bound}{stated.value:g}"))
+    if marks:
+        _row(ax, "paper ◇", marks, 18, grid)
+
+
+def _row(
+    ax: Axes, title: str, marks: list[tuple[str, float, str]], height: float, grid: Grid
+) -> None:
+    left, right = ax.get_xlim()
+    point = (right - left) / (grid.width * POINTS_PER_INCH)
+    sizes = [(0.64 * ROW_SIZE * len(text) + 3.5) * point for *_, text in marks]
+    places = spread([x for _, x, _ in marks], sizes, left, right + 15 * point)
+    row = ("data", "axes fraction")
+    for (name, _, text), place in zip(marks, places, strict=True):
+        ax.annotate(
+            text, (place, 1), (0, height), row, "offset points",
+            ha="center", fontsize=ROW_SIZE, color=look(name).ink, weight="bold",
+        )  # fmt: skip
+    ax.annotate(
+        title, (0, 1), (-6, height), "axes fraction", "offset points",
+        ha="right", fontsize=NOTE_SIZE, color=GREY,
+    )  # fmt: skip
+
+
+def load_label(at: Crossing | None, first: float, axis: str) -> str:
+    """Write a crossing: whole models or req/s, `≥` when the sweep ends first, `<` when below."""
+    if at is None:
+        return f"<{number(first, axis)}"
+    return f"{'≥' if at.open_ended else ''}{number(at.x, axis)}"
+
+
+def number(load: float, axis: str) -> str:
+    """Write a load: whole models, or req/s with two decimals."""
+    return f"{math.floor(load + 1e-9)}" if axis == "num_models" else f"{load:.2f}"
+
+
+def _ratios(data: Sweep, reference: Reference) -> str:
+    """Compare Aegaeon's load at 90 % with the systems the paper compares it with, in words."""
+    parts = []
+    for name in reference.ratios or ("serverlessllm",):
+        if not {"aegaeon", name} <= set(data.mean):
+            continue
+        ours, other = data.crossing("aegaeon"), data.crossing(name)
+        least = other.x if other else float(data.mean.index[0])
+        bound = "≥" if ours and ours.open_ended else "≤" if other and other.open_ended else ""
+        bound = bound if other else ">"
+        ratio = f"{bound}{ours.x / least:.1f}×" if ours else "–"
+        stated = reference.ratios.get(name)
+        paper = f", paper {stated.bound}{stated.value:g}×" if stated else ""
+        parts.append(f"Aegaeon / {look(name).label}: ours {ratio}{paper}")
+    return " · ".join(parts)

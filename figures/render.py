@@ -1,0 +1,47 @@
+"""Render figures as PDF and PNG, byte for byte the same on every run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib.style
+from matplotlib.figure import Figure
+from rich.progress import track
+
+from aegaeon.errors import UserError
+from aegaeon.results.files import atomic
+from figures import REGISTRY
+from figures.style import STYLE_FILE
+
+# A key set to None is left out, so no file carries a date or a version.
+METADATA: dict[str, dict[str, None]] = {
+    "pdf": {"Creator": None, "Producer": None, "CreationDate": None},
+    "png": {"Software": None},
+}
+
+
+def render(
+    names: Sequence[str], stored: Path, out: Path, *, presets: bool = True, progress: bool = True
+) -> list[Path]:
+    """Draw `names` (all when empty) from `stored` into `out`; return the files written.
+
+    Raises UserError for an unknown name, before anything is drawn, or a missing stored table.
+    """
+    chosen = list(dict.fromkeys(names)) or list(REGISTRY)
+    unknown = [name for name in chosen if name not in REGISTRY]
+    if unknown:
+        raise UserError(f"unknown figure {', '.join(unknown)}; known: {', '.join(REGISTRY)}")
+    written = []
+    for name in track(chosen, "Drawing", disable=not progress, transient=True):
+        # The default style first, so that a user's matplotlibrc changes nothing.
+        with matplotlib.style.context(["default", STYLE_FILE]):
+            figure = REGISTRY[name](stored, presets)
+            written += [_save(figure, out / f"{name}.{kind}", kind) for kind in METADATA]
+    return written
+
+
+def _save(figure: Figure, path: Path, kind: str) -> Path:
+    with atomic(path) as temporary:
+        figure.savefig(temporary, format=kind, metadata=METADATA[kind])
+    return path

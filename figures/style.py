@@ -1,0 +1,70 @@
+"""Colours, markers and names: one fixed look per system, safe for colour-blind readers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from matplotlib.colors import to_rgb
+
+STYLE_FILE = Path(__file__).with_name("aegaeon.mplstyle")
+GREY = "#777777"
+INK = "#333333"
+NOTE_SIZE = 6.8
+LABEL_SIZE = 8.0
+ROW_SIZE = 7.6
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """How a system is drawn; a preset shares its system's colour, thin and dashed."""
+
+    label: str
+    colour: str
+    marker: str
+    dash: tuple[float, ...] = ()
+
+    @property
+    def is_preset(self) -> bool:
+        """True for a variant of a system, which is drawn thin and dashed."""
+        return bool(self.dash)
+
+    @property
+    def size(self) -> float:
+        """Font size of its label, points."""
+        return LABEL_SIZE - 1 if self.is_preset else LABEL_SIZE
+
+    @property
+    def ink(self) -> tuple[float, float, float]:
+        """The colour darkened for text, RGB in [0, 1]."""
+        red, green, blue = to_rgb(self.colour)
+        return red * 0.8, green * 0.8, blue * 0.8
+
+
+# Okabe and Ito's palette, without its yellow, which is unreadable on white.
+_VERMILION, _BLUE, _SKY, _GREEN = "#D55E00", "#0072B2", "#56B4E9", "#009E73"
+
+LOOKS = {
+    "aegaeon": Look("Aegaeon", _VERMILION, "o"),
+    "serverlessllm": Look("ServerlessLLM", _BLUE, "s"),
+    "serverlessllm_plus": Look("ServerlessLLM+", _SKY, "^"),
+    "muxserve": Look("MuxServe", _GREEN, "D"),
+    "aegaeon_artifact": Look("artifact’s rules", _VERMILION, "", (4, 2)),
+    "aegaeon_no_prefetch": Look("no prefetch", _VERMILION, "", (1, 1.5)),
+    "serverlessllm_paper": Look("authors’ setting", _BLUE, "", (4, 2)),
+    "serverlessllm_plus_paper": Look("authors’ setting", _SKY, "", (4, 2)),
+    "muxserve_relaxed": Look("relaxed placement", _GREEN, "", (4, 2)),
+}
+MAIN = tuple(name for name, look in LOOKS.items() if not look.is_preset)
+
+
+def look(system: str) -> Look:
+    """Return a system's look; a system that is new here is drawn in grey under its own name."""
+    return LOOKS.get(system, Look(system, GREY, "v"))
+
+
+def ordered(systems: list[str], presets: bool) -> list[str]:
+    """Sort systems as in `LOOKS`, newcomers last by name; leave out presets if asked."""
+    rank = {name: position for position, name in enumerate(LOOKS)}
+    kept = [name for name in systems if presets or not look(name).is_preset]
+    return sorted(kept, key=lambda name: (rank.get(name, len(rank)), name))

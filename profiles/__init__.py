@@ -1,0 +1,1 @@
+"""Cost models: fits of measured profiles, a calibrated roofline, and what policies are given."""

@@ -1,0 +1,180 @@
+"""Profiles on disk: `<device>/<model type>-tp<k>.json`, checked whenever they are read."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from aegaeon.errors import UserError
+
+SCHEMA = 1
+UNITS = "s"
+FOLDER = Path(__file__).resolve().parent
+REFIT = "python -m profiles.fit <latency_profiles.csv>"
+
+
+@dataclass(frozen=True, slots=True)
+class PrefillFit:
+    """Seconds of a prefill: max(floor, base + token * sum(len) + token_sq * sum(len ** 2))."""
+
+    floor_s: float
+    base_s: float
+    token_s: float
+    token_sq_s: float
+
+    def seconds(self, tokens: float, tokens_sq: float) -> float:
+        """Predict from the sum of the prompts' lengths and the sum of their squares."""
+        linear = self.base_s + self.token_s * tokens + self.token_sq_s * tokens_sq
+        return max(self.floor_s, linear)
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeFit:
+    """Seconds of a decode step: base + context * sum(len) + request * batch."""
+
+    base_s: float
+    context_s: float
+    request_s: float
+
+    def seconds(self, batch: float, context: float) -> float:
+        """Predict from the batch and the sum of its requests' lengths."""
+        return self.base_s + self.context_s * context + self.request_s * batch
+
+
+@dataclass(frozen=True, slots=True)
+class Quality:
+    """How well a fit predicts its points: R2, and relative errors in and out of sample."""
+
+    points: int
+    r2: float
+    median_error: float
+    p90_error: float
+    held_out_median_error: float
+    held_out_p90_error: float
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """Fitted step times of one model type on one device at one tensor-parallel degree."""
+
+    model: str
+    device: str
+    tp: int
+    prefill: PrefillFit
+    decode: DecodeFit
+    prefill_quality: Quality
+    decode_quality: Quality
+    max_tokens: int
+    max_batch: int
+    source: str
+
+    @property
+    def median_error(self) -> float:
+        """The worse of the two phases' held-out median relative errors."""
+        phases = (self.prefill_quality, self.decode_quality)
+        return max(quality.held_out_median_error for quality in phases)
+
+
+def profile_path(folder: Path, device: str, model: str, tp: int) -> Path:
+    """Return where a profile lives; a link variant such as `h800_pcie4` shares its GPU's."""
+    return folder / device.partition("_")[0] / f"{model}-tp{tp}.json"
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write `content` to `path` by way of a temporary file, the same bytes every time."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    temporary.replace(path)
+
+
+def read_json(path: Path, fix: str) -> dict[str, Any]:
+    """Read a JSON object; raise `UserError` that names `path` and the command `fix`."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist; make it with `{fix}`") from None
+    except ValueError as error:
+        raise UserError(f"{path} is not JSON ({error}); make it again with `{fix}`") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path} must hold one JSON object; make it again with `{fix}`")
+    return content
+
+
+def save(profile: Profile, folder: Path = FOLDER) -> Path:
+    """Write a profile to its place under `folder` and return its path."""
+    content = {
+        "schema": SCHEMA,
+        "units": UNITS,
+        "model": profile.model,
+        "device": profile.device,
+        "tp": profile.tp,
+        "prefill": asdict(profile.prefill),
+        "decode": asdict(profile.decode),
+        "fit": {
+            "prefill": asdict(profile.prefill_quality),
+            "decode": asdict(profile.decode_quality),
+        },
+        "range": {"max_tokens": profile.max_tokens, "max_batch": profile.max_batch},
+        "source": profile.source,
+    }
+    path = profile_path(folder, profile.device, profile.model, profile.tp)
+    write_json(path, content)
+    return path
+
+
+def load(device: str, model: str, tp: int, folder: Path = FOLDER) -> Profile:
+    """Read and check the profile of `model` at `tp` on `device`; raise `UserError` if unfit."""
+    path = profile_path(folder, device, model, tp)
+    content = read_json(path, REFIT)
+    expected = {
+        "schema": SCHEMA,
+        "units": UNITS,
+        "model": model,
+        "device": device.partition("_")[0],
+        "tp": tp,
+    }
+    for key, value in expected.items():
+        if content.get(key) != value:
+            found = content.get(key)
+            raise _unfit(path, f"`{key}` must be {value!r} in this place, found {found!r}")
+    try:
+        profile = Profile(
+            **{key: content[key] for key in ("model", "device", "tp", "source")},
+            prefill=PrefillFit(**content["prefill"]),
+            decode=DecodeFit(**content["decode"]),
+            prefill_quality=Quality(**content["fit"]["prefill"]),
+            decode_quality=Quality(**content["fit"]["decode"]),
+            **content["range"],
+        )
+    except (KeyError, TypeError) as error:
+        raise _unfit(path, f"it lacks a key or has one too many: {error}") from error
+    _check(path, profile)
+    return profile
+
+
+def _check(path: Path, profile: Profile) -> None:
+    """Refuse coefficients that no device can have."""
+    for phase, fit in (("prefill", profile.prefill), ("decode", profile.decode)):
+        for key, value in asdict(fit).items():
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                raise _unfit(path, f"`{phase}.{key}` must be a number, found {value!r}")
+            if not math.isfinite(value) or value < 0:
+                raise _unfit(path, f"`{phase}.{key}` must be finite and >= 0, found {value}")
+    lengths = (1, 2048, 8192)
+    prefill = [profile.prefill.seconds(n, n * n) for n in lengths]
+    context = [profile.decode.seconds(1, n) for n in lengths]
+    batch = [profile.decode.seconds(n, 0) for n in (1, 64, 256)]
+    for what, times in (("prefill", prefill), ("decode", context), ("decode", batch)):
+        if times[0] <= 0:
+            raise _unfit(path, f"the smallest {what} must take time, predicted {times[0]} s")
+        if times[0] >= times[1] or times[1] >= times[2]:
+            raise _unfit(path, f"{what} times must grow with the load, predicted {times} s")
+
+
+def _unfit(path: Path, why: str) -> UserError:
+    return UserError(f"{path}: {why}; make it again with `{REFIT}`")

@@ -1,0 +1,116 @@
+"""Rendering: complete registry, refusals, byte stability, and what the figures show."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from synthetic_tables import CROSSINGS, sweep_table
+
+from aegaeon.errors import UserError
+from aegaeon.goodput import Crossing
+from figures import REGISTRY
+from figures.header import load_label
+from figures.paper import references
+from figures.render import render
+from figures.style import LOOKS, MAIN, look
+
+ROOT = Path(__file__).parents[2]
+WHOLE = {"overview", "fig04", "fig11", "fig12", "fig13"}
+
+
+def texts(figure):
+    return {text.get_text() for text in figure.findobj(lambda artist: hasattr(artist, "get_text"))}
+
+
+def test_registry_names_every_figure_and_panel():
+    assert set(REGISTRY) == WHOLE | set(CROSSINGS)
+    assert set(references()) == {"fig04"} | set(CROSSINGS)
+
+
+@pytest.fixture(scope="module")
+def drawn(stored, tmp_path_factory):
+    out = tmp_path_factory.mktemp("out")
+    return out, render([], stored, out, progress=False)
+
+
+def test_every_figure_is_drawn_as_pdf_and_png(drawn):
+    out, written = drawn
+    assert {path.name for path in written} == {
+        f"{name}.{kind}" for name in REGISTRY for kind in ("pdf", "png")
+    }
+    assert all(path.stat().st_size > 5000 for path in written)
+    assert sorted(written) == sorted(out.iterdir())
+
+
+def test_bytes_do_not_depend_on_the_process(stored, drawn, tmp_path):
+    code = "import sys; from pathlib import Path; from figures.render import render; "
+    code += "render(['fig11a', 'overview', 'fig04'], *map(Path, sys.argv[1:]), progress=False)"
+    environment = os.environ | {"PYTHONHASHSEED": "7", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", code, str(stored), str(tmp_path / "out")]
+    subprocess.run(command, env=environment, cwd=tmp_path, check=True)
+    again = sorted((tmp_path / "out").iterdir())
+    assert len(again) == 6
+    for path in again:
+        assert path.read_bytes() == (drawn[0] / path.name).read_bytes(), path.name
+
+
+def test_files_name_no_date_and_no_version(drawn):
+    for path in drawn[1]:
+        assert b"CreationDate" not in path.read_bytes()
+        assert b"atplotlib" not in path.read_bytes()
+
+
+def test_unknown_name_is_refused_before_drawing(stored, tmp_path):
+    with pytest.raises(UserError, match=r"unknown figure fig99; known: .*fig11a"):
+        render(["fig11a", "fig99"], stored, tmp_path, progress=False)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("missing", ["fig11a", "fig04", "fig04_series"])
+def test_missing_table_names_the_command(stored, tmp_path, missing):
+    copy = shutil.copytree(stored, tmp_path / "stored")
+    (copy / f"{missing}.parquet").unlink()
+    experiment = missing.removesuffix("_series")
+    with pytest.raises(UserError, match=rf"{missing}.parquet.*experiment={experiment}"):
+        render([experiment], copy, tmp_path / "out", progress=False)
+
+
+def test_damaged_series_is_refused(stored, tmp_path):
+    copy = shutil.copytree(stored, tmp_path / "stored")
+    (copy / "fig04_series.parquet").write_bytes(b"not a table")
+    with pytest.raises(UserError, match=r"fig04_series.parquet.*experiment=fig04"):
+        render(["fig04"], copy, tmp_path / "out", progress=False)
+
+
+def test_panel_shows_source_hardware_values_and_the_papers(stored):
+    shown = texts(REGISTRY["fig11a"](stored, True))
+    assert any("Simulated · synthetic, 16 GPUs" in text for text in shown)
+    assert {"69", "34", "43", "32", "70", "MuxServe to 32", "Aegaeon"} <= shown
+    assert any("ours 2.0×, paper 2×" in text for text in shown)
+
+
+def test_presets_can_be_left_out(stored):
+    with_presets, without = (texts(REGISTRY["fig11a"](stored, on)) for on in (True, False))
+    assert with_presets - without == {look(name).label for name in LOOKS if name not in MAIN}
+
+
+def test_a_new_system_is_drawn_under_its_own_name(tmp_path):
+    table = sweep_table("fig11a", {"aegaeon": 70, "newcomer": 50})
+    table.to_parquet(tmp_path / "fig11a.parquet")
+    assert "newcomer" in texts(REGISTRY["fig11a"](tmp_path, True))
+
+
+@pytest.mark.parametrize(
+    ("at", "axis", "label"),
+    [
+        (None, "num_models", "<16"),
+        (Crossing(69.8), "num_models", "69"),
+        (Crossing(80.0, open_ended=True), "num_models", "≥80"),
+        (Crossing(0.349), "rate_rps", "0.35"),
+    ],
+)
+def test_load_labels(at, axis, label):
+    assert load_label(at, 16.0, axis) == label
