@@ -18,7 +18,7 @@ from aegaeon.core import DeviceSpec, ModelSpec
 from aegaeon.errors import UserError
 from aegaeon.policy.aegaeon import Aegaeon
 from aegaeon.policy.interface import System
-from baselines.serverlessllm import ServerlessLLM as MuxServe
+from baselines.muxserve import MuxServe
 from baselines.serverlessllm import ServerlessLLM
 from baselines.serverlessllm_paper import ServerlessLLMPaper
 
@@ -35,7 +35,8 @@ def _schema(cls: type, *leave_out: str) -> type:
 
 
 if TYPE_CHECKING:
-    Device, ModelType = DeviceSpec, ModelSpec
+    Device = DeviceSpec
+    ModelType = ModelSpec
 else:
     Device = _schema(DeviceSpec)
     ModelType = _schema(ModelSpec, "name")
@@ -145,7 +146,7 @@ class Paths:
 
 @dataclass
 class Config:
-    """One run."""
+    """One point of an experiment; each of `seeds` makes a run of its own."""
 
     system: System = MISSING
     hardware: Hardware = MISSING
@@ -157,7 +158,7 @@ class Config:
     paths: Paths = field(default_factory=Paths)
     name: str = "adhoc"
     figure: str = ""
-    seed: int = 0
+    seeds: list[int] = field(default_factory=lambda: [0])
     tags: list[str] = field(default_factory=list)
 
 
@@ -216,8 +217,8 @@ def validate(config: Config) -> None:
     for key, value in positive.items():
         if not value > 0:
             raise UserError(f"{key}: must be greater than 0, got {value}")
-    if config.seed < 0:
-        raise UserError(f"seed: must be 0 or greater, got {config.seed}")
+    if not config.seeds or min(config.seeds) < 0 or len(set(config.seeds)) < len(config.seeds):
+        raise UserError(f"seeds: needs distinct numbers of 0 or more, got {list(config.seeds)}")
     models = config.models
     if set(models.types) != set(models.shares) or min(models.shares.values(), default=0) < 1:
         raise UserError(

@@ -7,7 +7,7 @@ starts at 0 when the run starts; sizes are bytes; lengths are tokens.
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 GB = 1e9
@@ -145,6 +145,39 @@ CostModel = Mapping[str, ModelCost]
 
 
 @dataclass(frozen=True, slots=True)
+class SharingModel:
+    """How pieces of work that run at once on one device slow one another down.
+
+    A share s of the SMs stretches work by 1 + f * (1 / s - 1), where f is the part of its time that
+    SMs bound. Decodes also compete for memory bandwidth: one that has the device to itself uses
+    `decode_bandwidth` of it, a stretched one less, and together they never use more than all.
+    Prefills are taken as bound by SMs alone. Shares lie in (0, 1]; factors are 1 or more.
+    """
+
+    prefill_sm: float
+    decode_sm: float
+    decode_bandwidth: float
+    source: str = "unknown"
+
+    def __post_init__(self) -> None:
+        parts = (self.prefill_sm, self.decode_sm, self.decode_bandwidth)
+        if not (min(parts) >= 0 and max(parts) <= 1):
+            raise ValueError(f"sharing model: every part must lie in [0, 1], got {self}")
+
+    def prefill_slowdown(self, share: float) -> float:
+        """Return the factor on a prefill's time with `share` of the SMs."""
+        return 1.0 + self.prefill_sm * (1.0 / share - 1.0)
+
+    def decode_slowdown(self, share: float, shares: Sequence[float]) -> float:
+        """Return the factor on a step's time; `shares` are those of all decodes, this one's too."""
+        demand = sum([self.decode_bandwidth / self._decode_stretch(s) for s in shares])
+        return self._decode_stretch(share) * max(1.0, demand)
+
+    def _decode_stretch(self, share: float) -> float:
+        return 1.0 + self.decode_sm * (1.0 / share - 1.0)
+
+
+@dataclass(frozen=True, slots=True)
 class InstanceSpec:
     """A worker that owns a device, a tensor-parallel group, or shares a device among models.
 
@@ -152,6 +185,7 @@ class InstanceSpec:
         kv_bytes: room for KV blocks on the device.
         weight_slots: 2 keeps room for one prefetched model beside the running one.
         models: the models resident for good (MuxServe); empty when models are switched.
+        sharing: how resident models slow one another down; needed where there are any.
         keep_kv: False drops KV on a switch; it is recomputed by a further prefill.
         lazy_eviction: True leaves KV on the device until another model needs its bytes.
         link_bandwidth: bytes per second of host-to-device copies, each direction.
@@ -166,6 +200,7 @@ class InstanceSpec:
     node: int = 0
     weight_slots: int = 1
     models: tuple[str, ...] = ()
+    sharing: SharingModel | None = None
     keep_kv: bool = True
     lazy_eviction: bool = True
 

@@ -17,7 +17,7 @@ from aegaeon.results.schema import NAMES
 from aegaeon.scoring import mean_active, score
 from aegaeon.sim.occupancy import occupancy
 from aegaeon.sim.simulator import Simulation, Simulator
-from aegaeon.tables import events_table, requests_table, summary
+from aegaeon.tables import arrivals, events_table, requests_table, summary
 from profiles.cost import cost_model, perturbed
 from workloads import expand_market, market, model_rates, replay
 
@@ -29,6 +29,7 @@ class Plan:
     """A run about to start: everything built, everything checked."""
 
     config: Config
+    seed: int
     deployment: Deployment
     requests: tuple[Request, ...]
 
@@ -46,7 +47,7 @@ class Result:
     tables: Mapping[str, pd.DataFrame]
 
 
-def plan(config: Config) -> Plan:
+def plan(config: Config, seed: int) -> Plan:
     """Build models, costs and requests; raise `UserError` for what cannot be run."""
     device = DeviceSpec(**asdict(config.hardware.device))
     types = [
@@ -54,7 +55,7 @@ def plan(config: Config) -> Plan:
         for key, kind in config.models.types.items()
     ]
     models = expand_market(types, config.models.count)
-    requests = tuple(_requests(config, models))
+    requests = tuple(_requests(config, seed, models))
     if not requests:
         raise UserError("workload: no request arrives; raise workload.duration_s or rate_rps")
     slo = Slo(config.slo.ttft_s * config.slo.scale, config.slo.tbt_s * config.slo.scale)
@@ -65,11 +66,11 @@ def plan(config: Config) -> Plan:
         models=models,
         costs=cost_model(models, device),
         slo=slo,
-        rates=_rates(config, models, requests),
+        rates=_rates(config, seed, models, requests),
         mean_input_tokens=float(np.mean([r.input_tokens for r in requests])),
         mean_output_tokens=float(np.mean([r.output_tokens for r in requests])),
     )
-    return Plan(config, deployment, requests)
+    return Plan(config, seed, deployment, requests)
 
 
 def run(planned: Plan, progress: Callable[[int], None] | None = None) -> Result:
@@ -82,18 +83,18 @@ def run(planned: Plan, progress: Callable[[int], None] | None = None) -> Result:
     raise UserError(f"backend: {backend.name!r} is not one of simulated, occupancy")
 
 
-def _requests(config: Config, models: tuple[ModelSpec, ...]) -> list[Request]:
+def _requests(config: Config, seed: int, models: tuple[ModelSpec, ...]) -> list[Request]:
     workload = config.workload
-    scales = {"input_scale": workload.input_scale, "output_scale": workload.output_scale}
     if isinstance(workload, Market):
         return market(
             models,
             workload.rate_rps,
             workload.duration_s,
-            seed=config.seed,
+            seed=seed,
             skew=workload.skew,
             burstiness=workload.burstiness,
-            **scales,
+            input_scale=workload.input_scale,
+            output_scale=workload.output_scale,
         )
     if isinstance(workload, Trace):
         return replay(
@@ -102,19 +103,20 @@ def _requests(config: Config, models: tuple[ModelSpec, ...]) -> list[Request]:
             models,
             duration_s=workload.duration_s or None,
             rate_scale=workload.rate_scale,
-            seed=config.seed,
+            seed=seed,
             assign=workload.assign,
-            **scales,
+            input_scale=workload.input_scale,
+            output_scale=workload.output_scale,
         )
     raise UserError(f"workload: {workload.name!r} is neither a market nor a trace")
 
 
 def _rates(
-    config: Config, models: tuple[ModelSpec, ...], requests: tuple[Request, ...]
+    config: Config, seed: int, models: tuple[ModelSpec, ...], requests: tuple[Request, ...]
 ) -> dict[str, float]:
     workload = config.workload
     if isinstance(workload, Market):
-        return model_rates(models, workload.rate_rps, workload.skew, config.seed)
+        return model_rates(models, workload.rate_rps, workload.skew, seed)
     counts = Counter(request.model for request in requests)
     duration = workload.duration_s or requests[-1].arrival or 1.0
     return {model.name: counts[model.name] / duration for model in models}
@@ -126,12 +128,11 @@ def _run_simulated(
     deployment, config = planned.deployment, planned.config
     truth = None
     if backend.misprediction:
-        truth = perturbed(deployment.costs, backend.misprediction, config.seed)
+        truth = perturbed(deployment.costs, backend.misprediction, planned.seed)
     simulation = Simulator(
         config.system, deployment, planned.requests, truth, backend.stepwise, progress
     ).run()
-    arrival = np.array([r.arrival for r in planned.requests])
-    scores = score(simulation.recorder.timelines(), arrival, deployment.slo)
+    scores = score(simulation.recorder.timelines(), arrivals(simulation), deployment.slo)
     row = _settings(planned) | summary(planned.requests, simulation, scores, planned.duration_s)
     row["mean_active_models"] = _mean_active(planned, simulation)
     tables = {
@@ -160,7 +161,7 @@ def _run_occupancy(planned: Plan, backend: Occupancy) -> Result:
         np.array([r.arrival for r in planned.requests]),
         backend.mean_service_s,
         planned.duration_s,
-        planned.config.seed,
+        planned.seed,
     )
     row = _settings(planned)
     count = len(planned.requests)
@@ -190,7 +191,7 @@ def _settings(planned: Plan) -> Row:
         "slo_scale": config.slo.scale,
         "ttft_slo_s": slo.ttft_s,
         "tbt_slo_s": slo.tbt_s,
-        "seed": config.seed,
+        "seed": planned.seed,
         "duration_s": planned.duration_s,
     }
     return {k: v for k, v in row.items() if k not in ("config_hash", "git_sha", "wall_s")}

@@ -21,7 +21,7 @@ from rich.progress import Progress
 from aegaeon import sweep
 from aegaeon.config import Config, from_hydra, register
 from aegaeon.errors import UserError
-from aegaeon.experiment import Plan, Result, Row, plan, run
+from aegaeon.experiment import Plan, Result, plan, run
 from aegaeon.results.config_hash import config_hash
 from aegaeon.results.record import open_run
 from aegaeon.results.store import finished
@@ -39,45 +39,46 @@ def resolve(path: str) -> Path:
 
 @hydra.main(version_base="1.3", config_path="../conf", config_name="config")
 def _job(cfg: DictConfig) -> None:
-    """Run one composed configuration and leave a note for the process that started the sweep."""
-    started = time.perf_counter()
-    note: dict[str, Any] = {"job": str(OmegaConf.to_container(cfg)["name"]), "status": "failed"}
+    """Run one composed configuration, a run per seed; leave notes for the sweep's own process."""
+    note: sweep.Note = {"job": cfg.name, "status": "failed"}
     try:
         config = from_hydra(cfg)
-        runs_root = resolve(config.paths.runs)
-        settings = OmegaConf.to_container(cfg, resolve=True)
-        assert isinstance(settings, dict)
-        key = config_hash({str(k): v for k, v in settings.items()})
-        note |= {"job": config.name, "key": key, "runs": str(runs_root), "label": label(config)}
-        note["tracking"] = config.tracking.uri
-        if finished(runs_root, config.name, key):
-            note["status"] = "skipped"
-        else:
-            note["row"] = _execute(config, {str(k): v for k, v in settings.items()}, runs_root)
-            note["status"] = "finished"
     except UserError as error:
-        note |= {"error": str(error), "user": True}
-    except Exception as error:
-        note |= {"error": f"{type(error).__name__}: {error}", "user": False}
-    note["seconds"] = time.perf_counter() - started
-    sweep.leave(note)
+        sweep.leave(note | {"error": str(error), "user": True})
+        return
+    settings: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
+    del settings["seeds"]
+    note |= {"runs": str(resolve(config.paths.runs)), "tracking": config.tracking.uri}
+    for seed in config.seeds:
+        started = time.perf_counter()
+        note["label"] = label(config, seed)
+        outcome = _attempt(config, seed, {**settings, "seed": seed})
+        sweep.leave(note | outcome | {"seconds": time.perf_counter() - started})
 
 
-def label(config: Config) -> str:
+def label(config: Config, seed: int) -> str:
     """Return a short name of a run for people."""
     rate = getattr(config.workload, "rate_rps", None)
     load = config.workload.name if rate is None else f"{rate:g} req/s"
-    return f"{config.system.name}, {config.models.count} models, {load}, seed {config.seed}"
+    return f"{config.system.name}, {config.models.count} models, {load}, seed {seed}"
 
 
-def _execute(config: Config, settings: dict[str, Any], runs_root: Path) -> Row:
-    planned = plan(config)
-    sweep_id = sweep.current()
-    with open_run(runs_root, config.name, settings, sweep_id=sweep_id) as record:
-        result = _with_bar(planned)
-        for name, table in result.tables.items():
-            record.write(name, table)
-        return record.finish(result.row)
+def _attempt(config: Config, seed: int, settings: dict[str, Any]) -> sweep.Note:
+    """Run one seed unless it has finished before; an error becomes part of the note."""
+    runs_root = resolve(config.paths.runs)
+    key = config_hash(settings)
+    if finished(runs_root, config.name, key):
+        return {"status": "skipped", "key": key}
+    try:
+        with open_run(runs_root, config.name, settings, sweep_id=sweep.current()) as record:
+            result = _with_bar(plan(config, seed))
+            for name, table in result.tables.items():
+                record.write(name, table)
+            return {"status": "finished", "key": key, "row": record.finish(result.row)}
+    except UserError as error:
+        return {"error": str(error), "user": True}
+    except Exception as error:
+        return {"error": f"{type(error).__name__}: {error}", "user": False}
 
 
 def _with_bar(planned: Plan) -> Result:

@@ -18,6 +18,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.text import Text
 
 from aegaeon.results.commands import sync_command
 
@@ -80,7 +81,8 @@ class Sweep:
         grouped = Counter((note["error"]) for note in failures)
         for error, count in grouped.most_common(_SHOWN_ERRORS):
             times = f" ({count} runs)" if count > 1 else ""
-            self.console.print(f"error: {error}{times}", style="red", highlight=False, markup=False)
+            text = Text(f"error: {error}{times}", style="red")
+            self.console.print(text, highlight=False, soft_wrap=True)
         if len(grouped) > _SHOWN_ERRORS:
             self.console.print(f"... and {len(grouped) - _SHOWN_ERRORS} more; see run.json")
 
@@ -140,7 +142,7 @@ def _bar(sweep: Sweep, total: int | None) -> Iterator[None]:
 
 
 def sweep_size(arguments: Sequence[str], conf: Path) -> int | None:
-    """Return how many jobs a sweep's arguments make, or None where Hydra alone can tell."""
+    """Return how many runs a sweep's arguments make, or None where Hydra alone can tell."""
     from hydra import compose, initialize_config_dir
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
@@ -154,6 +156,13 @@ def sweep_size(arguments: Sequence[str], conf: Path) -> int | None:
         parser = OverridesParser.create()
         parsed = parser.parse_overrides([f"{key}={value}" for key, value in swept.items()])
         sizes = [len(list(o.sweep_iterator())) for o in parsed if o.is_sweep_override()]
+        given = [o.value() for o in parsed if o.key_or_group == "seeds"]
+        seeds = given[0] if given and isinstance(given[0], list) else cfg.seeds
     except (HydraException, ValueError):
         return None
-    return math.prod(sizes)
+    return math.prod(sizes) * len(seeds)
+
+
+def is_sweep(experiment: str, conf: Path) -> bool:
+    """Tell whether an experiment's file sweeps over anything."""
+    return "sweeper:" in (conf / "experiment" / f"{experiment}.yaml").read_text()

@@ -41,12 +41,17 @@ def summary(
     }
 
 
+def arrivals(simulation: Simulation) -> NDArray[np.float64]:
+    """Return the arrival time of every request in seconds, in order of id."""
+    return np.array([t.request.arrival for t in simulation.tracks])
+
+
 def requests_table(simulation: Simulation, scores: Scores) -> pd.DataFrame:
     """Return one row a request: lengths, times in seconds, waits by cause, tokens on time."""
     tracks = simulation.tracks
     first = np.array([t.first_token for t in tracks])
     finish = np.array([t.finish for t in tracks])
-    arrival = np.array([t.request.arrival for t in tracks])
+    arrival = arrivals(simulation)
     begun = np.array([t.prefill_start for t in tracks])
     decode = np.array([t.decode_s for t in tracks])
     kv_wait = np.array([t.kv_wait_s for t in tracks])

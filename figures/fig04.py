@@ -7,14 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
-import pyarrow as pa
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-from aegaeon.errors import UserError
 from aegaeon.goodput import common
-from aegaeon.results.store import load_stored, stored_path
+from aegaeon.results.series import load_series
+from aegaeon.results.store import load_stored
 from figures.attainment import Render
 from figures.canvas import Grid, canvas, footnote
 from figures.labels import spread
@@ -31,22 +30,10 @@ def expected_active(models: int, rate: float, service_s: float) -> float:
     return -models * math.expm1(-rate * service_s)
 
 
-def _series(stored: Path) -> pd.DataFrame:
-    """Read seed, time_s and active_models of every change; UserError when missing or damaged."""
-    path = stored_path("fig04_series", stored)
-    remake = "`aegaeon run -m experiment=fig04`, then `aegaeon results export fig04`"
-    try:
-        return pd.read_parquet(path, columns=["seed", "time_s", "active_models"])
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: no stored series; make it with {remake}.") from error
-    except (OSError, pa.ArrowException) as error:
-        raise UserError(f"{path}: not a series ({error}); make it anew: {remake}.") from error
-
-
 def render(stored: Path, presets: bool) -> Figure:
     """Draw the active models of every seed over time, their mean and the theorem's."""
     del presets
-    runs, series = load_stored("fig04", stored), _series(stored)
+    runs, series = load_stored("fig04", stored), load_series("fig04", stored)
     source, hardware, models, rate = (
         common(runs, column, "fig04") for column in ("source", "hardware", "num_models", "rate_rps")
     )

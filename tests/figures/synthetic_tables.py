@@ -103,5 +103,6 @@ def write_all(stored: Path, *, presets: bool = True) -> Path:
         table.to_parquet(stored / f"{experiment}.parquet")
     runs, series = fig04_tables()
     runs.to_parquet(stored / "fig04.parquet")
-    series.to_parquet(stored / "fig04_series.parquet")
+    (stored / "series").mkdir()
+    series.to_parquet(stored / "series" / "fig04.parquet")
     return stored

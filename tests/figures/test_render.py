@@ -69,19 +69,19 @@ def test_unknown_name_is_refused_before_drawing(stored, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("missing", ["fig11a", "fig04", "fig04_series"])
+@pytest.mark.parametrize("missing", ["fig11a", "fig04", "series/fig04"])
 def test_missing_table_names_the_command(stored, tmp_path, missing):
     copy = shutil.copytree(stored, tmp_path / "stored")
     (copy / f"{missing}.parquet").unlink()
-    experiment = missing.removesuffix("_series")
+    experiment = missing.removeprefix("series/")
     with pytest.raises(UserError, match=rf"{missing}.parquet.*experiment={experiment}"):
         render([experiment], copy, tmp_path / "out", progress=False)
 
 
 def test_damaged_series_is_refused(stored, tmp_path):
     copy = shutil.copytree(stored, tmp_path / "stored")
-    (copy / "fig04_series.parquet").write_bytes(b"not a table")
-    with pytest.raises(UserError, match=r"fig04_series.parquet.*experiment=fig04"):
+    (copy / "series" / "fig04.parquet").write_bytes(b"not a table")
+    with pytest.raises(UserError, match=r"series/fig04.parquet.*experiment=fig04"):
         render(["fig04"], copy, tmp_path / "out", progress=False)
 
 
