@@ -37,7 +37,7 @@ def resolve(path: str) -> Path:
     return ROOT / path
 
 
-@hydra.main(version_base="1.3", config_path="../conf", config_name="config")
+@hydra.main(version_base="1.3", config_path=str(ROOT / "conf"), config_name="config")
 def _job(cfg: DictConfig) -> None:
     """Run one composed configuration, a run per seed; leave notes for the sweep's own process."""
     note: sweep.Note = {"job": cfg.name, "status": "failed"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 
 from aegaeon.core import Decode, Fail, Idle, Outcome, Prefill, Request, Work
@@ -17,7 +18,7 @@ class ContinuousBatching:
     """
 
     def __init__(
-        self, token_budget: int = PREFILL_TOKEN_BUDGET, drop_after_s: float = float("inf")
+        self, token_budget: int = PREFILL_TOKEN_BUDGET, drop_after_s: float = math.inf
     ) -> None:
         self._budget = token_budget
         self._drop_after_s = drop_after_s
@@ -25,9 +26,9 @@ class ContinuousBatching:
         self._running: dict[int, Request] = {}
 
     def add(self, request: Request, now: float) -> bool:
-        """Queue the prompt; decoding stops at its next step if it can be let in."""
+        """Queue the prompt; decoding stops at its next step if it can be let in or may be late."""
         self._waiting.append(request)
-        return self._admissible()
+        return self._admissible() or self._drop_after_s < math.inf
 
     def next_work(self, now: float) -> Work:
         """Return a prefill of as many prompts as the token budget admits, else a decode."""
@@ -38,13 +39,14 @@ class ContinuousBatching:
             return Prefill(batch[0].model, batch)
         if self._running:
             requests = tuple(self._running.values())
-            return Decode(requests[0].model, requests, float("inf"))
+            return Decode(requests[0].model, requests, self._patience(now))
         return Idle()
 
     def record(self, work: Work, outcome: Outcome, now: float) -> None:
-        """Start decoding what was prefilled and forget what is finished."""
+        """Start decoding what was prefilled, put back what was not, forget what is finished."""
         if isinstance(work, Prefill):
-            self._running.update((r.id, r) for r in work.requests)
+            self._running.update((r.id, r) for r in work.requests if r not in outcome.skipped)
+            self._waiting.extendleft(reversed(outcome.skipped))
         for request in outcome.finished:
             del self._running[request.id]
 
@@ -52,6 +54,10 @@ class ContinuousBatching:
         if not self._waiting or not self._running:
             return bool(self._waiting)
         return self._waiting[0].model == next(iter(self._running.values())).model
+
+    def _patience(self, now: float) -> float:
+        """Return the seconds until the first waiting request is late."""
+        return self._waiting[0].arrival + self._drop_after_s - now if self._waiting else math.inf
 
     def _overdue(self, now: float) -> tuple[Request, ...]:
         late = []

@@ -56,6 +56,7 @@ class _Worker:
     loaded: str | None = None
     last_batch: float = float("-inf")
     swap_until: float = 0.0
+    step_s: float = 1.0
 
     def tail(self) -> str | None:
         """Return the model that a request must ask for to extend the last run."""
@@ -73,17 +74,19 @@ class _Worker:
             self.runs.append([model, 1])
 
     def stamp(self, now: float) -> float:
-        """When its last iteration ran: now while it serves, earlier while it swaps or idles."""
-        return now if self.runs and now >= self.swap_until else self.last_batch
+        """When its last iteration ended: a step ago at most while it serves, earlier otherwise."""
+        if not self.runs or now < self.swap_until:
+            return self.last_batch
+        return now - (now - self.swap_until) % self.step_s
 
 
 class TailRun:
     """Append to a queue whose last run is this model and shorter than the cap, else go LRU."""
 
     def __init__(self, fleet: Fleet, costs: CostModel, max_batch: int) -> None:
-        bandwidth = fleet[0].link_bandwidth
+        self._bandwidth = fleet[0].link_bandwidth
         self._workers = {i.id: _Worker(i.id) for i in fleet}
-        self._swap_s = {m: c.weight_bytes / bandwidth for m, c in costs.items()}
+        self._costs = costs
         self._max_batch = max_batch
 
     def place(self, request: Request, stage: Stage, now: float) -> int:
@@ -119,8 +122,10 @@ class TailRun:
     def _begin(self, worker: _Worker, now: float) -> None:
         model = str(worker.runs[0][0])
         if model != worker.loaded:
+            cost = self._costs[model]
             worker.loaded = model
-            worker.swap_until = now + self._swap_s[model]
+            worker.swap_until = now + cost.weight_bytes / self._bandwidth
+            worker.step_s = cost.decode_step_s(1, 0.0)
 
 
 class FewestBatches:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 from aegaeon.core import CostModel, Decode, Fail, Idle, Outcome, Prefill, Request, Work
@@ -38,9 +39,10 @@ class ShortestBatchFirst:
         self._drop_after_s = drop_after_s
         self._batches: list[_Batch] = []
         self._loaded: str | None = None
+        self._sorted = True
 
     def add(self, request: Request, now: float) -> bool:
-        """Join a batch with room or start one, and sort; the running decode may lose its turn."""
+        """Join a batch with room or start one; the running decode may lose its turn."""
         for batch in self._batches:
             if batch.model == request.model and len(batch.jobs) < self._max_batch:
                 break
@@ -48,7 +50,7 @@ class ShortestBatchFirst:
             batch = _Batch(request.model)
             self._batches.append(batch)
         batch.jobs[request.id] = _Job(request)
-        self._batches.sort(key=self._remaining_s)
+        self._sorted = False
         return True
 
     def next_work(self, now: float) -> Work:
@@ -57,6 +59,9 @@ class ShortestBatchFirst:
             return Fail(late)
         if not self._batches:
             return Idle()
+        if not self._sorted:
+            self._batches.sort(key=self._remaining_s)
+            self._sorted = True
         batch = self._batches[0]
         if batch.model != self._loaded:
             self._loaded = batch.model
@@ -67,7 +72,7 @@ class ShortestBatchFirst:
         if unserved:
             return Prefill(batch.model, unserved)
         requests = tuple(job.request for job in batch.jobs.values())
-        return Decode(batch.model, requests, float("inf"))
+        return Decode(batch.model, requests, self._patience(now))
 
     def record(self, work: Work, outcome: Outcome, now: float) -> None:
         """Count tokens and forget what is finished."""
@@ -86,6 +91,16 @@ class ShortestBatchFirst:
             for ident in ids & batch.jobs.keys():
                 del batch.jobs[ident]
         self._batches = [batch for batch in self._batches if batch.jobs]
+
+    def _patience(self, now: float) -> float:
+        """Return the seconds until the first unserved request is late."""
+        arrivals = [
+            job.request.arrival
+            for batch in self._batches
+            for job in batch.jobs.values()
+            if not job.generated
+        ]
+        return min(arrivals, default=math.inf) + self._drop_after_s - now
 
     def _overdue(self, now: float) -> tuple[Request, ...]:
         late = tuple(

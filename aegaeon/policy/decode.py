@@ -73,9 +73,14 @@ class DecodeScheduler:
         self._round: deque[tuple[Batch, float]] = deque()
         self._turn: Batch | None = None
         self._left = 0.0
+        self._hinted: str | None = None
 
     def add(self, request: Request, now: float) -> bool:
-        """Join a batch of the model with room, or start one for the next round."""
+        """Join a batch of the model with room, or start one for the next round.
+
+        Asks for a cut when the request joins the batch whose turn it is, or when its model is the
+        one to prefetch from now on.
+        """
         batches = self._work_list.setdefault(request.model, [])
         for batch in batches:
             if batch.fits(request):
@@ -84,7 +89,7 @@ class DecodeScheduler:
         batch = Batch(request.model, int(self._kv_bytes // self._kv(request.model)))
         batch.add(request)
         batches.append(batch)
-        return False
+        return self._turn is not None and self._hint(self._turn) != self._hinted
 
     def next_work(self, now: float) -> Work:
         """Go on with the turn, take the next one, or open a new round."""
@@ -92,8 +97,8 @@ class DecodeScheduler:
             self._turn = self._next_turn()
         if self._turn is None:
             return Idle()
-        turn = self._turn
-        return Decode(turn.model, tuple(turn.requests.values()), self._left, self._hint(turn))
+        turn, self._hinted = self._turn, self._hint(self._turn)
+        return Decode(turn.model, tuple(turn.requests.values()), self._left, self._hinted)
 
     def record(self, work: Work, outcome: Outcome, now: float) -> None:
         """Advance the turn's batch, drop what finished and take the time off the quota."""

@@ -159,6 +159,7 @@ class TimeSharedInstance:
     def _prefill(
         self, work: Prefill, tracks: list[Track], ready: float, switch_s: float | None
     ) -> _Running:
+        tracks, skipped = self._fitting(tracks)
         tokens = sum(t.context for t in tracks)
         squares = sum(t.context**2 for t in tracks)
         start = self._room_for_prompts(tracks, ready)
@@ -170,7 +171,16 @@ class TimeSharedInstance:
             track.loaded_at = start
             track.last_run = self._turns
             self._kv.admit(track)
-        return _Running(work, tracks, [], start, seconds, 0.0, 1, switch_s)
+        return _Running(work, tracks, skipped, start, seconds, 0.0, 1, switch_s)
+
+    def _fitting(self, tracks: list[Track]) -> tuple[list[Track], list[Track]]:
+        """Cut a prefill batch before the first request for which the device has no room."""
+        size = 0
+        for position, track in enumerate(tracks):
+            size += (track.context + 1) * track.cost.kv_bytes_per_token
+            if size > self._kv.capacity:
+                return tracks[:position], tracks[position:]
+        return tracks, []
 
     def _room_for_prompts(self, tracks: list[Track], ready: float) -> float:
         """Return when the prompts' KV fits: at once, or once enough has left for the host."""
@@ -202,7 +212,10 @@ class TimeSharedInstance:
             steps = min(steps, steps_until(step, slope, min(joins) - start))
         steps = min(steps, min([t.request.output_tokens - t.generated for t in active]))
         room = (self._kv.capacity - self._kv.used) // (batch * cost.kv_bytes_per_token)
-        steps = min(steps, int(room), 1 if self._sim.stepwise else UNBOUNDED)
+        steps = min(steps, int(room))
+        if self._sim.stepwise or not all([t.on_device for t in here]):
+            # Whoever just lost its place leaves room that another may find at the next step.
+            steps = 1
         for track in active:
             track.last_run = self._turns
         return _Running(work, active, skipped, start, step, slope, steps, switch_s)
@@ -210,14 +223,17 @@ class TimeSharedInstance:
     def _gather(
         self, tracks: list[Track], ready: float, now: float
     ) -> tuple[list[Track], list[Track]]:
-        """Bring the batch's KV to the device; return who is (or will be) here and who is not."""
+        """Bring the batch's KV to the device; return who is (or will be) here and who is not.
+
+        Nobody overtakes a request that found no room, or small ones would starve a large one.
+        """
         here: list[Track] = []
         skipped: list[Track] = []
         keep: set[int] | None = None
         for track in tracks:
             if not track.on_device:
                 keep = {t.request.id for t in tracks} if keep is None else keep
-                if not self._load(track, keep, ready, now):
+                if skipped or not self._load(track, keep, ready, now):
                     skipped.append(track)
                     continue
             here.append(track)

@@ -78,10 +78,11 @@ class _Running:
 class SharedInstance:
     """One device whose resident models run at once, each piece of work on its share of the SMs.
 
-    Whenever a prefill ends or the mix of running work changes, every decode stops at the end of its
-    step, so that the scheduler may give it another batch or share; a step that has begun keeps its
-    speed. A request whose KV finds no room loses it and is reported as skipped: its next prefill
-    recomputes the prompt and the answer so far, as MuxServe's engine does.
+    Whenever a prefill ends, a request finishes, KV runs out or the mix of running work changes,
+    every decode stops at the end of its step, so that the scheduler may give it another batch or
+    share; a step that has begun keeps its speed. A request whose KV finds no room loses it and is
+    reported as skipped: its next prefill recomputes the prompt and the answer so far, as MuxServe's
+    engine does.
     """
 
     def __init__(
@@ -111,8 +112,7 @@ class SharedInstance:
         """Handle the event scheduled under `version`, unless a cut has replaced it."""
         running = self._running.pop(version, None)
         if running is not None:
-            self._complete(running, now)
-            if isinstance(running.work, Prefill):
+            if self._complete(running, now):
                 self._cut(now)
         elif version != self._alarm:
             return
@@ -134,18 +134,23 @@ class SharedInstance:
                 self._fail(work, now)
             else:
                 running = self._start(work, now)
-                started.append(running)
                 shortage = shortage or bool(running.skipped)
+                if running.active:
+                    started.append(running)
+                else:
+                    self.scheduler.record(work, Outcome(now, now, 0, skipped=work.requests), now)
             work = self.scheduler.next_work(now)
         if work.until < math.inf:
             self._alarm = self._schedule(work.until)
         mix = self._mix_of([*self._running.values(), *started])
-        if mix != self._mix:
+        if mix != self._mix or shortage:
             self._mix = mix
             self._cut(now)
         shares = [share for decode, share in mix if decode]
         for running in started:
             self._pace(running, shares, now)
+            if shortage:
+                running.steps = 1
             self._running[self._schedule(running.end)] = running
 
     def _mix_of(self, running: list[_Running]) -> list[tuple[bool, float]]:
@@ -174,15 +179,12 @@ class SharedInstance:
             self._kv.release(track)
             self._sim.fail(track, self, now)
 
-    def _start(self, work: Prefill | Decode, now: float) -> list[_Running]:
-        """Find room for the batch; return nothing, having told the scheduler, if none fits."""
+    def _start(self, work: Prefill | Decode, now: float) -> _Running:
+        """Find room for as much of the batch as fits; nothing runs if nothing does."""
         tracks = [self._sim.tracks[request.id] for request in work.requests]
         find = self._admit if isinstance(work, Prefill) else self._grow
         active, skipped = find(tracks)
-        if not active:
-            self.scheduler.record(work, Outcome(now, now, 0, skipped=work.requests), now)
-            return []
-        return [_Running(work, active, skipped, start=now)]
+        return _Running(work, active, skipped, start=now)
 
     def _admit(self, tracks: list[Track]) -> tuple[list[Track], list[Track]]:
         active: list[Track] = []
@@ -221,14 +223,15 @@ class SharedInstance:
         slowdown = self._sharing.decode_slowdown(work.share, shares)
         running.step = cost.decode_step_s(len(active), sum(contexts)) * slowdown
         running.slope = cost.decode_context_s * len(active) * slowdown
-        if self._sim.stepwise or running.skipped:
+        if self._sim.stepwise:
             running.steps = 1
             return
         left = min([t.request.output_tokens - t.generated for t in active])
         room = min([self._kv.spare(t) for t in active])
         running.steps = min(left, room, steps_until(running.step, running.slope, work.quota))
 
-    def _complete(self, running: _Running, now: float) -> None:
+    def _complete(self, running: _Running, now: float) -> bool:
+        """Book what ran and tell the scheduler; True if that may change what others should do."""
         recorder = self._sim.recorder
         segment = recorder.segment(running.start, running.step, running.slope, running.steps)
         finished = []
@@ -254,3 +257,4 @@ class SharedInstance:
         for track in finished:
             self._kv.release(track)
             self._sim.finish(track, self, now)
+        return isinstance(running.work, Prefill) or bool(finished or running.skipped)

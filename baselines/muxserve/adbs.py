@@ -89,7 +89,8 @@ class Adbs:
             self._quotas.release(work.model, self._need(request), now)
         lane.waiting.extendleft(sorted(outcome.skipped, key=_age, reverse=True))
         self._stalled = (self._stalled or bool(outcome.skipped)) and not outcome.finished
-        self._adapt(now)
+        if outcome.finished:
+            self._adapt(now)
 
     def _candidate(self, decoding: bool) -> str | None:
         """Return the next model in turn with a prompt to prefill; none while KV has run out."""

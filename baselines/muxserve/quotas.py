@@ -47,6 +47,10 @@ class KvQuotas:
         self._adaptive = adaptive
         self._adapted = 0.0
 
+    def of(self, model: str) -> float:
+        """Return a model's quota in bytes."""
+        return self._accounts[model].quota
+
     def admits(self, model: str, size: float) -> bool:
         """Tell whether the quota has room for `size` more bytes, or the model nothing running."""
         account = self._accounts[model]

@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aegaeon.core import (
-    Decode,
     Deployment,
     DeviceSpec,
     Idle,
@@ -60,9 +59,7 @@ class OneUnit:
     def fleet(self, deployment):
         kv = self.kv_tokens * COST.kv_bytes_per_token
         models = self.models if self.sharing else ()
-        return (
-            InstanceSpec(0, Stage.FULL, DEVICE, kv, 40e9, models=models, sharing=self.sharing),
-        )
+        return (InstanceSpec(0, Stage.FULL, DEVICE, kv, 40e9, models=models, sharing=self.sharing),)
 
     def dispatcher(self, deployment, fleet):
         return ByPlacement(self.name, (replace(fleet[0], models=self.models),))
@@ -129,10 +126,8 @@ def test_kv_shortage_really_makes_requests_lose_their_kv():
 
 
 def test_a_model_alone_is_as_fast_as_without_sharing():
-    batch = [Request(i, "a", 0.0, 200 + i, 50 + 40 * i) for i in range(5)]
-    late = [Request(5 + i, "a", 20.0 + 5 * i, 700, 300) for i in range(3)]
-    shared = run(OneUnit(("a",)), batch + late)
-    alone = run(OneUnit(("a",), sharing=None), batch + late)
+    requests = [Request(i, "a", 5.0 * i, 700 - 50 * i, 300 + i) for i in range(5)]
+    shared, alone = run(OneUnit(("a",)), requests), run(OneUnit(("a",), sharing=None), requests)
     for ours, theirs in zip(token_times(shared), token_times(alone), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-9)
 
@@ -208,9 +203,7 @@ def test_resident_models_need_a_sharing_model():
 
 @given(st.lists(st.floats(0.05, 1.0), min_size=1, max_size=6))
 def test_decodes_together_never_use_more_than_the_bandwidth(shares):
-    used = [
-        SHARING.decode_bandwidth / SHARING.decode_slowdown(share, shares) for share in shares
-    ]
+    used = [SHARING.decode_bandwidth / SHARING.decode_slowdown(share, shares) for share in shares]
     assert sum(used) <= 1 + 1e-9
     assert all(SHARING.decode_slowdown(share, shares) >= 1 for share in shares)
 
@@ -233,17 +226,3 @@ def test_grants_hand_out_the_last_token_and_no_more():
     assert kv.ask(second)
     kv.release(second)
     kv.audit()
-
-
-def test_decode_work_carries_disjoint_shares_of_one_device():
-    """ADBS itself, without a simulator: what it hands out at once never exceeds the device."""
-    system = OneUnit()
-    adbs = system.scheduler(None, system.fleet(None)[0])
-    for i in range(6):
-        adbs.add(Request(i, NAMES[i % 3], 0.0, 100, 10), 0.0)
-    work = []
-    while not isinstance(item := adbs.next_work(0.0), Idle):
-        work.append(item)
-    assert [type(item) for item in work] == [Prefill]
-    assert work[0].share == 1.0
-    assert not any(isinstance(item, Decode) for item in work)

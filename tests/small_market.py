@@ -1,0 +1,84 @@
+"""Small markets whose costs and sizes a test can compute by hand."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from aegaeon.core import GB, Deployment, DeviceSpec, ModelCost, ModelSpec, Request, Slo
+from aegaeon.policy.interface import System
+from aegaeon.sim.simulator import Simulation, Simulator
+
+LINK = 10 * GB
+
+
+def cost(**changes: float) -> ModelCost:
+    """A model that prefills in 0.1 s, decodes in 0.02 s a step and loads in 1 s over LINK."""
+    values = {
+        "prefill_floor_s": 0.0,
+        "prefill_base_s": 0.1,
+        "prefill_token_s": 0.0,
+        "prefill_token_sq_s": 0.0,
+        "decode_base_s": 0.02,
+        "decode_context_s": 0.0,
+        "decode_request_s": 0.0,
+        "switch_s": 1.0,
+        "activate_s": 0.01,
+        "weight_bytes": 10 * GB,
+        "kv_bytes_per_token": 1_000_000,
+    }
+    return ModelCost(**(values | changes))
+
+
+def model(name: str, tp: int = 1) -> ModelSpec:
+    return ModelSpec(name, name, 5e9, 2, 64, 128, 4, 4, 16, max_len=4096, tp=tp)
+
+
+def deployment(
+    costs: Mapping[str, ModelCost],
+    gpus: int = 2,
+    kv_bytes: float = 10 * GB,
+    weight_slots: int = 2,
+    slo: Slo | None = None,
+) -> Deployment:
+    """A cluster whose devices keep `kv_bytes` for KV beside `weight_slots` models."""
+    weights = max(c.weight_bytes for c in costs.values())
+    device = DeviceSpec(
+        name="toy",
+        memory_bytes=weight_slots * weights + kv_bytes,
+        memory_bandwidth=1e12,
+        peak_flops=1e14,
+        pcie_bandwidth=16 * GB,
+        usable_memory=1.0,
+    )
+    assert device.link_bandwidth == LINK
+    return Deployment(
+        device=device,
+        gpus=gpus,
+        gpus_per_node=8,
+        models=tuple(model(name) for name in costs),
+        costs=costs,
+        slo=slo or Slo(10.0, 0.1),
+        rates=dict.fromkeys(costs, 0.1),
+    )
+
+
+def requests(*rows: tuple[str, float, int, int]) -> list[Request]:
+    """Requests from (model, arrival, input tokens, output tokens), numbered by arrival."""
+    ordered = sorted(rows, key=lambda row: row[1])
+    return [Request(i, *row) for i, row in enumerate(ordered)]
+
+
+def simulate(
+    system: System, plan: Deployment, arrivals: Sequence[Request], stepwise: bool = False
+) -> Simulation:
+    return Simulator(system, plan, arrivals, stepwise=stepwise).run()
+
+
+def token_times(simulation: Simulation) -> dict[int, np.ndarray]:
+    """Every request's token times, by its number."""
+    count = len(simulation.tracks)
+    times = {}
+    for first, _, tokens, flat in simulation.recorder.timelines().chunks(count):
+        parts = np.split(flat, np.cumsum(tokens)[:-1])
+        times |= {first + i: part for i, part in enumerate(parts)}
+    return times
