@@ -69,6 +69,8 @@ def _parser() -> argparse.ArgumentParser:
     reproduce = _command(commands, "reproduce", _reproduce, "run everything and compare")
     reproduce.add_argument("names", nargs="*", metavar="EXPERIMENT", help="which (all)")
     _stored(reproduce)
+    check = _command(commands, "validate", _validate, "compare with the artifact's simulator")
+    check.add_argument("--data", type=Path, required=True, help="folder of the artifact's files")
     mlflow = _command(commands, "mlflow", _mlflow, "open the MLflow UI on the local runs")
     mlflow.add_argument("--port", type=int, default=5000)
     bench = _command(commands, "bench", _bench, "time the simulator")
@@ -159,6 +161,13 @@ def _reproduce(options: argparse.Namespace) -> int:
     from aegaeon.reproduce import reproduce
 
     return reproduce(options.names, options.stored)
+
+
+def _validate(options: argparse.Namespace) -> int:
+    from aegaeon.validation import validate
+
+    validate(options.data)
+    return 0
 
 
 def _mlflow(options: argparse.Namespace) -> int:

@@ -8,11 +8,13 @@ falls idle loads the model at the head of one global queue.
 from __future__ import annotations
 
 import heapq
+from bisect import bisect_left, insort
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from aegaeon.core import CostModel, Deployment, Fleet, InstanceSpec, Request, Stage
+from aegaeon.errors import UserError
 from aegaeon.policy.decode import kv_need
 from aegaeon.policy.interface import Dispatcher, Placement, Refusal, Scheduler, System
 from aegaeon.policy.layout import kv_room, tensor_parallel
@@ -40,6 +42,11 @@ class ServerlessLLM(System):
     def fleet(self, deployment: Deployment) -> Fleet:
         """Make every tensor-parallel group a colocated instance."""
         tp = tensor_parallel(deployment)
+        if min(self.max_batch, self.drop_after_s, self.load_gbps) < 0:
+            raise UserError(
+                "system: max_batch, drop_after_s and load_gbps must be 0 (no limit) or more, "
+                f"got {self}"
+            )
         link = self.load_gbps * 1e9 or deployment.device.link_bandwidth
         return tuple(
             InstanceSpec(
@@ -74,27 +81,35 @@ class _Gpu:
     reserved: int = 0
 
 
+_Entry = tuple[float, int, Request]
+
+
 @dataclass(slots=True)
 class _Backlog:
-    """Held requests: one heap over all, and per model in the same order."""
+    """Held requests in the order of their keys: one heap over all, one sorted list per model."""
 
-    heap: list[tuple[float, int, Request]] = field(default_factory=list)
-    by_model: dict[str, OrderedDict[int, Request]] = field(default_factory=dict)
+    heap: list[_Entry] = field(default_factory=list)
+    by_model: dict[str, list[_Entry]] = field(default_factory=dict)
+    held: dict[int, _Entry] = field(default_factory=dict)
 
     def push(self, key: float, request: Request) -> None:
-        heapq.heappush(self.heap, (key, request.id, request))
-        self.by_model.setdefault(request.model, OrderedDict())[request.id] = request
+        entry = (key, request.id, request)
+        self.held[request.id] = entry
+        heapq.heappush(self.heap, entry)
+        insort(self.by_model.setdefault(request.model, []), entry)
 
     def head(self) -> Request | None:
-        while self.heap:
-            request = self.heap[0][2]
-            if request.id in self.by_model.get(request.model, ()):
-                return request
+        while self.heap and self.heap[0][1] not in self.held:
             heapq.heappop(self.heap)
-        return None
+        return self.heap[0][2] if self.heap else None
+
+    def first(self, model: str) -> Request | None:
+        waiting = self.by_model.get(model)
+        return waiting[0][2] if waiting else None
 
     def remove(self, request: Request) -> None:
-        del self.by_model[request.model][request.id]
+        waiting = self.by_model[request.model]
+        del waiting[bisect_left(waiting, self.held.pop(request.id))]
 
 
 class GlobalQueue:
@@ -132,10 +147,8 @@ class GlobalQueue:
                 return placements
             placements += self._take(gpu, head)
         model = gpu.model or request.model
-        while (waiting := self._backlog.by_model.get(model)) and self._fits(
-            gpu, request := next(iter(waiting.values()))
-        ):
-            placements += self._take(gpu, request)
+        while (waiting := self._backlog.first(model)) and self._fits(gpu, waiting):
+            placements += self._take(gpu, waiting)
         return placements
 
     def _take(self, gpu: _Gpu, request: Request) -> list[Placement]:
@@ -179,12 +192,8 @@ class GlobalQueue:
         limit = self._options.drop_after_s
         if not limit:
             return []
-        refused = [
-            request
-            for waiting in self._backlog.by_model.values()
-            for request in waiting.values()
-            if now - request.arrival > limit
-        ]
+        waiting = [request for _, _, request in self._backlog.held.values()]
+        refused = [request for request in waiting if now - request.arrival > limit]
         for request in refused:
             self._backlog.remove(request)
         return [Placement(r, Refusal(f"unserved after {limit:g} s")) for r in refused]

@@ -49,6 +49,7 @@ LOOKS = {
     "serverlessllm": Look("ServerlessLLM", _BLUE, "s"),
     "serverlessllm_plus": Look("ServerlessLLM+", _SKY, "^"),
     "muxserve": Look("MuxServe", _GREEN, "D"),
+    "aegaeon_3p13d": Look("3 + 13 instances", _VERMILION, "", (6, 1.5, 1, 1.5)),
     "aegaeon_artifact": Look("artifact’s rules", _VERMILION, "", (4, 2)),
     "aegaeon_no_prefetch": Look("no prefetch", _VERMILION, "", (1, 1.5)),
     "serverlessllm_paper": Look("authors’ setting", _BLUE, "", (4, 2)),

@@ -41,8 +41,13 @@ class Aegaeon(System):
     pools: int = 1
 
     def fleet(self, deployment: Deployment) -> Fleet:
-        """Lay out prefill instances first, then decoding ones, filling nodes evenly."""
+        """Lay out prefill instances first, then decoding ones, filling nodes in order."""
         tp = tensor_parallel(deployment)
+        if min(self.prefill, self.decode, self.pools, self.max_group) < 1 or self.qmax_s <= 0:
+            raise UserError(
+                "system: prefill, decode, pools and max_group must be at least 1 and qmax_s "
+                f"greater than 0, got {self}"
+            )
         if (self.prefill + self.decode) * tp != deployment.gpus:
             raise UserError(
                 f"system.prefill + system.decode: {self.prefill} + {self.decode} instances of "

@@ -158,6 +158,9 @@ class PrefillDispatcher:
             if not groups:
                 del ledger.groups[request.model]
                 del self._holders[request.model][instance]
+            if not ledger.groups:
+                # Rounding residues must not choose between idle instances.
+                ledger.load = 0.0
         return ()
 
     def _open_ledger(self, model: str) -> _Ledger | None:

@@ -48,6 +48,7 @@ def decode_quotas(
     if switch_s <= 0.0:
         alpha = max(load, alpha_floor)
         return Quotas(tuple(qmax_s * i / slowest for i in inverse), alpha, min(1.0, 1.0 / alpha))
-    alpha = max(switch_s * slowest / qmax_s + load, alpha_floor)
-    unit = switch_s / (alpha - load)
+    # alpha - load, kept apart because a subtraction would lose a small c in rounding.
+    gap = max(switch_s * slowest / qmax_s, alpha_floor - load)
+    alpha, unit = load + gap, switch_s / gap
     return Quotas(tuple(unit * i for i in inverse), alpha, min(1.0, 1.0 / alpha))

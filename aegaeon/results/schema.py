@@ -57,9 +57,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("finished", "int", "requests", "measure", "requests that got their last token"),
     Column("failed", "int", "requests", "measure", "requests refused, dropped or broken off"),
     Column("tokens", "int", "tokens", "measure", "tokens due, over all requests"),
-    Column(
-        "slo_attainment", "float", "share", "measure", "tokens on time (section 2.1)", True
-    ),
+    Column("slo_attainment", "float", "share", "measure", "tokens on time (section 2.1)", True),
     Column("artifact_qos", "float", "share", "measure", "the published plots' formula", True),
     Column(
         "joint_attainment",

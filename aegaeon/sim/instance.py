@@ -20,7 +20,7 @@ from aegaeon.core import (
 from aegaeon.policy.interface import Scheduler
 from aegaeon.sim.kv import KvSpace
 from aegaeon.sim.link import HostLink
-from aegaeon.sim.steps import UNBOUNDED, span, steps_until
+from aegaeon.sim.steps import span, steps_until
 from aegaeon.sim.track import ConservationError, Track
 
 if TYPE_CHECKING:
@@ -132,10 +132,11 @@ class TimeSharedInstance:
         if not (self.spec.lazy_eviction and self.spec.keep_kv):
             self._clear(now)
         prefetched = model == self._prefetched
+        if not prefetched:
+            self._link.copy_weights(now, self._costs[model].switch_s * self._switch_scale)
+        ready = self._link.await_weights(now)
         if prefetched:
-            ready = max(now, self._link.weights_ready) + self._costs[model].activate_s
-        else:
-            ready = self._link.copy_weights(now, self._costs[model].switch_s * self._switch_scale)
+            ready += self._costs[model].activate_s
         self._prefetched = None
         self._model = model
         self._sim.recorder.switch(now, self.spec.id, ready - now, prefetched)
@@ -213,7 +214,7 @@ class TimeSharedInstance:
         steps = min(steps, min([t.request.output_tokens - t.generated for t in active]))
         room = (self._kv.capacity - self._kv.used) // (batch * cost.kv_bytes_per_token)
         steps = min(steps, int(room))
-        if self._sim.stepwise or not all([t.on_device for t in here]):
+        if self._sim.stepwise or not all(t.on_device for t in here):
             # Whoever just lost its place leaves room that another may find at the next step.
             steps = 1
         for track in active:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class HostLink:
-    """A full-duplex PCIe link; KV moves towards the device go before a weight copy in progress.
+    """A full-duplex PCIe link; KV moves to the device overtake weights that nobody waits for yet.
 
     Times are seconds, sizes bytes; every method returns the time at which its copy is complete.
     """
@@ -20,8 +20,13 @@ class HostLink:
         self.weights_ready = max(now, self._in_free) + seconds
         return self.weights_ready
 
+    def await_weights(self, now: float) -> float:
+        """Let no further KV move overtake the weight copy, as the device now waits for it."""
+        self._in_free = max(self._in_free, self.weights_ready)
+        return max(now, self.weights_ready)
+
     def move_in(self, now: float, size: float) -> float:
-        """Bring KV to the device; a weight copy in progress is delayed by as much."""
+        """Bring KV to the device; a weight copy that it overtakes is delayed by as much."""
         start = max(now, self._in_free)
         seconds = size / self._bandwidth
         self._in_free = start + seconds

@@ -26,7 +26,10 @@ PATTERNS = {
         r"(?<![\w.=-])(?!127\.0\.0\.1\b|0\.0\.0\.0\b)(?:\d{1,3}\.){3}\d{1,3}(?![\w.-])"
     ),
     "a package registry": re.compile(
-        r"\b(?:pypi\.(?:org|python)|python" r"hosted\.org|npm" r"js\.org|ana" r"conda\.org"
+        r"\b(?:pypi\.(?:org|python)|python"
+        r"hosted\.org|npm"
+        r"js\.org|ana"
+        r"conda\.org"
         r"|https?://\S*/simple\b|(?:artifactory|nexus|devpi)[\w-]*\.\w)"
     ),
     "unfinished work": re.compile(r"\b(?:TO" r"DO|FIX" r"ME)\b"),
@@ -146,6 +149,6 @@ def test_citation_and_archive_name_the_same_paper() -> None:
     archive = json.loads((ROOT / ".zenodo.json").read_text())
     paper = citation["preferred-citation"]
     assert paper["doi"] in {item["identifier"] for item in archive["related_identifiers"]}
-    assert [author["family-names"] for author in paper["authors"]][0] == "Xiang"
+    assert [author["family-names"] for author in paper["authors"]][:2] == ["Xiang", "Li"]
     assert citation["license"] == archive["license"] == "Apache-2.0"
     assert "Apache License" in (ROOT / "LICENSE").read_text()

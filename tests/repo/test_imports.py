@@ -14,7 +14,12 @@ HEAVY = ("torch", "ray", "vllm", "mlflow", "matplotlib")
 FORBIDDEN = (
     ("aegaeon/core.py", "import numpy", "aegaeon.core", "numpy"),
     ("aegaeon/policy/quota.py", "import time", "aegaeon.policy", "time"),
-    ("aegaeon/policy/layout.py", "from aegaeon import scoring", "aegaeon.policy", "aegaeon.scoring"),
+    (
+        "aegaeon/policy/layout.py",
+        "from aegaeon import scoring",
+        "aegaeon.policy",
+        "aegaeon.scoring",
+    ),
     ("baselines/colocated.py", "from aegaeon.sim import kv", "baselines", "aegaeon.sim"),
     ("aegaeon/sim/steps.py", "from aegaeon.results import store", "aegaeon.sim", "aegaeon.results"),
     ("aegaeon/scoring.py", "from aegaeon import tables", "aegaeon.scoring", "aegaeon.tables"),

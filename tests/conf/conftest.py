@@ -1,0 +1,28 @@
+"""Composing configurations as `aegaeon run` does, without this machine's own settings."""
+
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
+
+from aegaeon.config import register
+
+CONF = Path(__file__).parents[2] / "conf"
+
+
+class Composer:
+    """From overrides to the composed configuration; `default` is that of no overrides."""
+
+    def __init__(self) -> None:
+        register()
+        self.default = self()
+
+    def __call__(self, *overrides: str) -> DictConfig:
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            return compose("config", overrides=["~local", *overrides])
+
+
+@pytest.fixture(scope="session")
+def composed() -> Composer:
+    return Composer()
