@@ -102,8 +102,11 @@ def _results(parser: argparse.ArgumentParser) -> None:
     diff = _command(actions, "diff", _diff, "compare finished runs with stored rows")
     diff.add_argument("names", nargs="+", metavar="EXPERIMENT")
     diff.add_argument("--rtol", type=float, default=0.0, help="relative tolerance")
+    sync = _command(actions, "sync", _sync, "log finished runs that MLflow lacks")
+    sync.add_argument("names", nargs="+", metavar="EXPERIMENT")
+    sync.add_argument("--tracking", default="sqlite", help="sqlite or a server's address")
     columns = _command(actions, "columns", _columns, "explain the columns of stored tables")
-    for action in (export, load, diff, columns):
+    for action in (export, load, diff, sync, columns):
         _stored(action)
         action.add_argument("--runs", type=Path, default=RUNS, help="folder of run directories")
 
@@ -148,6 +151,14 @@ def _diff(options: argparse.Namespace) -> int:
     from aegaeon.results.commands import diff_command
 
     return int(not diff_command(options.names, options.runs, options.stored, rtol=options.rtol))
+
+
+def _sync(options: argparse.Namespace) -> int:
+    from aegaeon.results.commands import sync_command
+
+    count = sum(sync_command(name, options.runs, options.tracking) for name in options.names)
+    Console().print(f"{count} runs new in MLflow", highlight=False)
+    return 0
 
 
 def _columns(options: argparse.Namespace) -> int:

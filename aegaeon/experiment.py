@@ -16,7 +16,7 @@ from aegaeon.errors import UserError
 from aegaeon.results.schema import NAMES
 from aegaeon.scoring import mean_active, score
 from aegaeon.sim.occupancy import occupancy
-from aegaeon.sim.simulator import Simulation, Simulator
+from aegaeon.sim.simulator import Simulation, Simulator, check_sizes
 from aegaeon.tables import arrivals, events_table, requests_table, summary
 from profiles.cost import cost_model, perturbed
 from workloads import expand_market, market, model_rates, replay
@@ -70,6 +70,8 @@ def plan(config: Config, seed: int) -> Plan:
         mean_input_tokens=float(np.mean([r.input_tokens for r in requests])),
         mean_output_tokens=float(np.mean([r.output_tokens for r in requests])),
     )
+    if not isinstance(config.backend, Occupancy):
+        check_sizes(requests, config.system.fleet(deployment), deployment.costs)
     return Plan(config, seed, deployment, requests)
 
 

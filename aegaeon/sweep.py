@@ -60,21 +60,25 @@ class Sweep:
         return sum(name.endswith(".json") for name in os.listdir(self.notes_dir))
 
     def close(self) -> int:
-        """Log the runs to MLflow, report, and return the exit code."""
+        """Log the runs to MLflow, report, and return the exit code.
+
+        Without notes nothing was to run: Hydra was asked for help or a configuration only, and
+        where it failed it has ended the process itself.
+        """
         notes = self.notes()
+        if not notes:
+            return 0
         status = Counter(note["status"] for note in notes)
         for (job, runs, uri), count in Counter(_place(n) for n in notes if "runs" in n).items():
             sync_command(job, Path(runs), uri, sweep_id=current() if count > 1 else "")
         if not self.many and status["finished"]:
             _show(notes[0], self.console)
         parts = [f"{status[s]} {s}" for s in ("finished", "skipped", "failed") if status[s]]
-        self.console.print(", ".join(parts) or "nothing ran", highlight=False)
+        self.console.print(", ".join(parts), highlight=False)
         if status["skipped"]:
             self.console.print("skipped runs had finished before; delete their folder to repeat")
         failures = [note for note in notes if note["status"] == "failed"]
         self._report(failures)
-        if not notes:
-            return 1
         return 0 if not failures else 2 if all(n["user"] for n in failures) else 1
 
     def _report(self, failures: Sequence[Note]) -> None:

@@ -273,6 +273,8 @@ class TimeSharedInstance:
 
     def _evict(self, track: Track, now: float) -> float:
         size = self._kv.release(track)
+        # Still on its way in: it waits no longer for this move but for its next turn.
+        track.kv_wait_s -= max(0.0, track.loaded_at - now)
         track.host_at = self._link.move_out(max(now, track.loaded_at), size)
         self._sim.recorder.move(now, self.spec.id, track.host_at - now, size)
         return track.host_at

@@ -22,6 +22,11 @@ class Composer:
         with initialize_config_dir(str(CONF), version_base="1.3"):
             return compose("config", overrides=["~local", *overrides])
 
+    def part(self, group: str, choice: str) -> DictConfig:
+        """Return one choice of a group that is not at the top level."""
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            return compose(f"{group}/{choice}")[group]
+
 
 @pytest.fixture(scope="session")
 def composed() -> Composer:

@@ -15,10 +15,13 @@ CONF = Path(__file__).parents[2] / "conf"
 GOLDEN = Path(__file__).with_name("golden_config.yaml")
 EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
 GROUPS = ("system", "hardware", "models", "workload", "slo", "backend")
-load = OmegaConf.load
 CHOICES = [(g, p.stem) for g in GROUPS for p in sorted((CONF / g).glob("*.yaml"))]
 DEVICES = sorted((CONF / "device").glob("*.yaml"))
 MODELS = sorted((CONF / "model").glob("*.yaml"))
+
+
+def filled(schema, values):
+    return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), values))
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
@@ -44,14 +47,14 @@ def test_choice_composes_alone_and_bears_its_name(group, choice, composed) -> No
 
 
 @pytest.mark.parametrize("path", DEVICES, ids=lambda path: path.stem)
-def test_device_fits_its_schema(path) -> None:
-    device = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Device), load(path)))
+def test_device_fits_its_schema(path, composed) -> None:
+    device = filled(Device, composed.part("device", path.stem))
     assert DeviceSpec(**asdict(device)).name == path.stem
 
 
 @pytest.mark.parametrize("path", MODELS, ids=lambda path: path.stem)
-def test_model_fits_its_schema(path) -> None:
-    model = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(ModelType), load(path)))
+def test_model_fits_its_schema(path, composed) -> None:
+    model = filled(ModelType, composed.part("model", path.stem))
     assert ModelSpec(name="model-0", **asdict(model)).type == path.stem
 
 

@@ -1,0 +1,94 @@
+"""What the documents say and a program can check."""
+
+import re
+import shlex
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+from aegaeon.config import from_hydra
+from aegaeon.core import Slo
+from aegaeon.results.commands import columns_text
+from aegaeon.scoring import Timelines, score
+
+ROOT = Path(__file__).parents[2]
+CONF = ROOT / "conf"
+DOCUMENTS = sorted(
+    path
+    for pattern in ("*.md", "docs/*.md", "*/README.md")
+    for path in ROOT.glob(pattern)
+    if not path.relative_to(ROOT).parts[0].startswith(".")
+)
+LINK = re.compile(r"\[[^\]]*\]\((?!https?://|#|mailto:)([^)#\s]+)")
+COMMAND = re.compile(r"^(?:\$ )?aegaeon run( [^#\n`]*)?(?:#.*)?$", re.MULTILINE)
+
+
+def commands() -> list[str]:
+    """Return what follows `aegaeon run` on lines of their own that need nothing of the user's."""
+    found = {match[1] or "" for path in DOCUMENTS for match in COMMAND.finditer(path.read_text())}
+    return sorted(text.strip() for text in found if not re.search(r" --|FILE|<|…", text))
+
+
+def test_relative_links_lead_somewhere() -> None:
+    broken = [
+        f"{path.relative_to(ROOT)}: {target}"
+        for path in DOCUMENTS
+        for target in LINK.findall(path.read_text())
+        if not (path.parent / target).exists()
+    ]
+    assert broken == []
+
+
+@pytest.mark.parametrize("command", commands())
+def test_documented_run_composes(command) -> None:
+    overrides = [text for text in shlex.split(command) if text != "-m"]
+    parsed = OverridesParser.create().parse_overrides(overrides)
+    first = [
+        f"{o.input_line.partition('=')[0]}={next(o.sweep_string_iterator())}"
+        if o.is_sweep_override()
+        else o.input_line
+        for o in parsed
+    ]
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        from_hydra(compose("config", overrides=["~local", *first]))
+
+
+def test_enough_commands_are_documented() -> None:
+    assert len(commands()) >= 6
+
+
+def test_metrics_explains_every_column_as_the_schema_does() -> None:
+    assert columns_text() in (ROOT / "docs" / "metrics.md").read_text()
+
+
+def test_worked_example_of_the_artifact_formula() -> None:
+    late = Timelines(
+        request=np.array([0]),
+        count=np.array([100]),
+        start=np.array([19.9]),
+        step=np.array([0.1]),
+        slope=np.array([0.0]),
+    )
+    scores = score(late, np.array([0.0]), Slo(10.0, 0.1))
+    assert scores.on_time.sum() == 0
+    assert scores.artifact_qos[0] == pytest.approx(9.9 / 29.9)
+
+
+def test_every_dependency_is_explained() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    wanted = [*project["project"]["dependencies"], *project["dependency-groups"]["dev"]]
+    names = {re.split(r"[<>=\[ ]", requirement)[0] for requirement in wanted}
+    text = (ROOT / "docs" / "dependencies.md").read_text()
+    explained = set(re.findall(r"`([A-Za-z][\w-]*)`", text.split("## The lock")[0]))
+    assert names <= explained
+
+
+def test_every_system_and_group_is_explained() -> None:
+    systems = re.findall(r"^\| `(\w+)` \|", (ROOT / "baselines" / "README.md").read_text(), re.M)
+    assert sorted(systems) == sorted(path.stem for path in (CONF / "system").glob("*.yaml"))
+    groups = re.findall(r"^\| `(\w+)` \|", (CONF / "README.md").read_text(), re.M)
+    assert sorted(groups) == sorted(path.name for path in CONF.iterdir() if path.is_dir())
