@@ -7,10 +7,10 @@ READY := $(VENV)/.ready
 UV_VERSION := 0.13.8
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce kick figures claims test test-all check format mlflow bench lock clean
+.PHONY: help setup reproduce reproduce-all kick figures claims test test-all check format mlflow bench lock clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
 setup: $(READY) ## make .venv with the locked dependencies (INSTALLER=pip to use pip's own settings)
 
@@ -28,8 +28,11 @@ else
 endif
 	@touch $@
 
-reproduce: $(READY) ## run every experiment, compare with the stored rows, draw figures, check claims
+reproduce: $(READY) ## run every figure's four systems, compare with the stored rows, draw, check claims
 	$(BIN)/aegaeon reproduce
+
+reproduce-all: $(READY) ## the same with every variant and sensitivity experiment
+	$(BIN)/aegaeon reproduce --all
 
 kick: $(READY) ## kick the tires: one small sweep and its table, in seconds
 	$(BIN)/aegaeon run -m experiment=kick

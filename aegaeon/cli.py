@@ -68,6 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     _results(_command(commands, "results", None, "export, import or compare results"))
     reproduce = _command(commands, "reproduce", _reproduce, "run everything and compare")
     reproduce.add_argument("names", nargs="*", metavar="EXPERIMENT", help="which (all)")
+    reproduce.add_argument("--all", action="store_true", help="variants and sensitivity too")
     _stored(reproduce)
     check = _command(commands, "validate", _validate, "compare with the artifact's simulator")
     check.add_argument("--data", type=Path, required=True, help="folder of the artifact's files")
@@ -171,7 +172,7 @@ def _columns(options: argparse.Namespace) -> int:
 def _reproduce(options: argparse.Namespace) -> int:
     from aegaeon.reproduce import reproduce
 
-    return reproduce(options.names, options.stored)
+    return reproduce(options.names, options.stored, everything=options.all)
 
 
 def _validate(options: argparse.Namespace) -> int:

@@ -11,21 +11,26 @@ from rich.console import Console
 from aegaeon.claims import check, print_table, write_json
 from aegaeon.cli import FIGURES, ROOT, RUNS
 from aegaeon.errors import UserError
-from aegaeon.results.commands import diff_command
+from aegaeon.results.diff import diff
+from aegaeon.results.store import collect, load_stored
 from aegaeon.run import main as run
 from aegaeon.sweep import is_sweep
 
-EXPERIMENTS = (
+SYSTEMS = ("aegaeon", "serverlessllm", "serverlessllm_plus", "muxserve")
+FIGURE_EXPERIMENTS = (
     *("fig04", "fig11a", "fig11b", "fig11c", "fig12a", "fig12b", "fig12c", "fig12d"),
-    *("fig13a", "fig13b", "fig13c", "fig11a_pcie4", "fig11a_steady"),
+    *("fig13a", "fig13b", "fig13c"),
 )
+EXPERIMENTS = (*FIGURE_EXPERIMENTS, "fig11a_pcie4", "fig11a_steady")
+RTOL = 1e-9
 
 
-def reproduce(names: Sequence[str], stored: Path) -> int:
-    """Run `names` (all when empty); return 0 if every fresh row equals its stored one.
+def reproduce(names: Sequence[str], stored: Path, everything: bool = False) -> int:
+    """Run experiments; return 0 if every fresh row equals its stored one.
 
-    Figures are drawn from the stored tables, whose rows have just been met or not; what differs is
-    listed, and `aegaeon results export` would store the fresh rows.
+    By default the four main systems of every figure; `everything` adds their variants and the
+    sensitivity experiments. Figures are drawn from the stored tables, whose rows have just been met
+    or not; what differs is listed, and `aegaeon results export` would store the fresh rows.
     """
     from figures.render import render
 
@@ -33,15 +38,11 @@ def reproduce(names: Sequence[str], stored: Path) -> int:
     if unknown:
         raise UserError(f"unknown experiment {unknown[0]}; known: {', '.join(EXPERIMENTS)}")
     console = Console()
-    chosen = list(names) or list(EXPERIMENTS)
-    started, failed = time.perf_counter(), []
-    for count, name in enumerate(chosen, 1):
-        console.rule(f"[bold]{name}[/bold] ({count} of {len(chosen)})", align="left")
-        flags = ["-m"] if is_sweep(name, ROOT / "conf") else []
-        if run([*flags, f"experiment={name}"]):
-            failed.append(name)
+    chosen = list(names) or list(EXPERIMENTS if everything else FIGURE_EXPERIMENTS)
+    started = time.perf_counter()
+    failed = [name for name in chosen if _run(name, everything, console)]
     console.rule("[bold]fresh rows against stored rows[/bold]", align="left")
-    same = diff_command(chosen, RUNS, stored, console=console)
+    same = [_compare(name, stored, everything, console) for name in chosen]
     paths = render([], stored, FIGURES)
     verdicts = check(stored)
     print_table(verdicts, console)
@@ -51,4 +52,23 @@ def reproduce(names: Sequence[str], stored: Path) -> int:
     console.print("browse every run with `make mlflow`")
     if failed:
         console.print(f"failed runs in {', '.join(failed)}", style="red")
-    return int(bool(failed) or not same)
+    return int(bool(failed) or not all(same))
+
+
+def _run(name: str, everything: bool, console: Console) -> int:
+    console.rule(f"[bold]{name}[/bold]", align="left")
+    if not is_sweep(name, ROOT / "conf"):
+        return run([f"experiment={name}"])
+    chosen = [] if everything else [f"system={','.join(SYSTEMS)}"]
+    return run(["-m", f"experiment={name}", *chosen])
+
+
+def _compare(name: str, stored_dir: Path, everything: bool, console: Console) -> bool:
+    stored = load_stored(name, stored_dir)
+    if not everything and is_sweep(name, ROOT / "conf"):
+        stored = stored[stored["system"].isin(SYSTEMS)]
+    report = diff(collect(RUNS, name), stored, RTOL)
+    console.print(f"{name}: {report.summary()}", highlight=False)
+    for line in report.details():
+        console.print(f"  {line}", highlight=False)
+    return report.ok

@@ -81,7 +81,7 @@ class _Worker:
 
 
 class TailRun:
-    """Append to a queue whose last run is this model and shorter than the cap, else go LRU."""
+    """Extend a queue whose last run is this model and below the cap, else a fresh or LRU worker."""
 
     def __init__(self, fleet: Fleet, costs: CostModel, max_batch: int) -> None:
         self._bandwidth = fleet[0].link_bandwidth
@@ -98,7 +98,7 @@ class TailRun:
             worker = min(roomy, key=_Worker.tail_length)
         else:
             others = [w for w in workers if w.tail() != request.model]
-            worker = min(others or tails, key=lambda w: w.stamp(now))
+            worker = min(others or tails, key=lambda w: (w.tail() is not None, w.stamp(now)))
         worker.append(request.model)
         if len(worker.runs) == 1:
             self._begin(worker, now)

@@ -1,0 +1,181 @@
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+from small_market import cost, deployment, requests, simulate, token_times
+
+from aegaeon.core import Decode, Idle, Prefill, Request, Slo, Work
+from aegaeon.errors import UserError
+from aegaeon.policy.aegaeon import Aegaeon
+from aegaeon.policy.interface import Placement, Refusal
+from aegaeon.scoring import score
+from aegaeon.sim.simulator import Simulator
+from aegaeon.sim.track import ConservationError
+from aegaeon.tables import requests_table, summary
+from baselines.serverlessllm import ServerlessLLM
+from baselines.serverlessllm_paper import ServerlessLLMPaper
+
+A_B = {"a": cost(), "b": cost()}
+
+
+def measures(result, arrivals):
+    times = np.array([r.arrival for r in arrivals])
+    scores = score(result.recorder.timelines(), times, Slo(10.0, 0.1))
+    return summary(arrivals, result, scores, 10.0), requests_table(result, scores)
+
+
+@pytest.mark.parametrize("prompt", [2400, 1])
+def test_a_request_that_fits_nowhere_is_refused_before_any_work(prompt):
+    arrivals = requests(("a", 0.0, 10, 5), ("b", 1.0, prompt, 2500 - prompt))
+    plan = deployment(A_B, kv_bytes=2.5e9)
+    with pytest.raises(UserError, match=r"request 1 for b needs 2\.5 GB of KV for its 2501 tokens"):
+        Simulator(Aegaeon(prefill=1, decode=1), plan, arrivals)
+    fits = requests(("a", 0.0, 10, 5), ("b", 1.0, prompt, 2499 - prompt))
+    assert not any(t.failed for t in simulate(Aegaeon(prefill=1, decode=1), plan, fits).tracks)
+
+
+def test_a_refused_request_is_scored_as_late_and_counted_by_its_reason():
+    arrivals = requests(("b", 0.0, 10, 200), ("a", 0.5, 10, 5), ("a", 4.0, 10, 5))
+    plan = deployment(A_B, gpus=1, weight_slots=1)
+    result = simulate(ServerlessLLM(drop_after_s=2.0), plan, arrivals)
+    # "b" ends at 5.08: the first "a" has waited for more than 2 s, the second has not.
+    assert result.refusals == {"unserved after 2 s": 1}
+    assert [t.failed for t in result.tracks] == [False, True, False]
+    assert len(token_times(result)[1]) == 0
+    row, table = measures(result, arrivals)
+    assert (row["requests"], row["finished"], row["failed"]) == (3, 2, 1)
+    assert row["slo_attainment"] == pytest.approx(205 / 210)
+    assert row["joint_attainment"] == pytest.approx(2 / 3)
+    assert table["status"].tolist() == ["finished", "failed", "finished"]
+    assert table["tokens_on_time"].tolist() == [200, 0, 5]
+    assert np.isnan(table["ttft_s"][1])
+
+
+def test_an_instance_drops_late_requests_at_the_next_step():
+    arrivals = requests(("b", 0.0, 10, 200), ("a", 0.5, 10, 5))
+    plan = deployment(A_B, gpus=1, weight_slots=1)
+    result = simulate(ServerlessLLMPaper(drop_after_s=2.0, load_gbps=10.0), plan, arrivals)
+    assert [t.failed for t in result.tracks] == [False, True]
+    assert result.refusals == {}
+    # The drop at 2.5 does not disturb the running request.
+    assert token_times(result)[0] == pytest.approx(1.1 + 0.02 * np.arange(200))
+
+
+def test_when_nothing_is_served_every_measure_still_exists():
+    arrivals = requests(("a", 0.0, 10, 5))
+
+    @dataclass
+    class Refuser(ServerlessLLM):
+        def dispatcher(self, deployment, fleet):
+            held = super().dispatcher(deployment, fleet)
+            held.place = lambda request, stage, now: Refusal("closed")
+            return held
+
+    result = simulate(Refuser(), deployment(A_B, weight_slots=1), arrivals)
+    row, _ = measures(result, arrivals)
+    assert result.refusals == {"closed": 1}
+    assert (row["slo_attainment"], row["artifact_qos"], row["switches"]) == (0.0, 0.0, 0)
+    assert row["ttft_p50_s"] is None
+
+
+@dataclass
+class Scripted:
+    """A scheduler that says what a test tells it to say."""
+
+    script: list[Work]
+    added: list[Request] = field(default_factory=list)
+
+    def add(self, request, now):
+        self.added.append(request)
+        return False
+
+    def next_work(self, now):
+        return self.script.pop(0) if self.script else Idle()
+
+    def record(self, work, outcome, now):
+        pass
+
+
+class Sloppy:
+    """A dispatcher that sends everything to the first instance and may answer twice."""
+
+    def __init__(self, again: Sequence[Placement] = ()):
+        self.again = again
+
+    def place(self, request, stage, now):
+        return 0
+
+    def finished(self, request, stage, instance, now):
+        return self.again
+
+
+@dataclass
+class Broken(ServerlessLLM):
+    script: list[Work] = field(default_factory=list)
+    again: Sequence[Placement] = ()
+
+    def dispatcher(self, deployment, fleet):
+        return Sloppy(self.again)
+
+    def scheduler(self, deployment, instance):
+        return Scripted(list(self.script))
+
+
+def test_a_policy_that_forgets_a_request_is_found_out():
+    (request,) = arrivals = requests(("a", 0.0, 10, 5))
+    plan = deployment(A_B, weight_slots=1)
+    with pytest.raises(ConservationError, match="1 requests never left, first"):
+        simulate(Broken(script=[Prefill("a", (request,))]), plan, arrivals)
+    with pytest.raises(ConservationError, match="never left"):
+        simulate(Broken(), plan, arrivals)
+
+
+def test_a_policy_that_places_a_request_twice_is_found_out():
+    (request,) = arrivals = requests(("a", 0.0, 10, 1))
+    again = (Placement(request, 0),)
+    with pytest.raises(ConservationError, match="is at -2, not at -1"):
+        simulate(
+            Broken(script=[Prefill("a", (request,))], again=again),
+            deployment(A_B, weight_slots=1),
+            arrivals,
+        )
+
+
+def test_a_prefetch_without_a_slot_is_found_out():
+    (request,) = arrivals = requests(("a", 0.0, 10, 5))
+    script = [Prefill("a", (request,), prefetch="b"), Decode("a", (request,), 9.0)]
+    with pytest.raises(ConservationError, match="no slot"):
+        simulate(Broken(script=script), deployment(A_B, weight_slots=1), arrivals)
+
+
+def test_an_idle_instance_wakes_when_it_asked_to():
+    (request,) = arrivals = requests(("a", 1.0, 10, 2))
+    script = [Idle(5.0), Prefill("a", (request,)), Decode("a", (request,), 9.0)]
+    result = simulate(Broken(script=script), deployment(A_B, weight_slots=1), arrivals)
+    assert token_times(result)[0] == pytest.approx([6.1, 6.12])
+
+
+def test_progress_counts_arrivals():
+    seen: list[int] = []
+    arrivals = requests(("a", 0.0, 10, 2), ("b", 0.1, 10, 2))
+    plan = deployment(A_B, weight_slots=1)
+    Simulator(ServerlessLLM(), plan, arrivals, progress=seen.append).run()
+    assert seen == [1, 2]
+
+
+def test_the_truth_may_differ_from_what_policies_are_told():
+    told, truth = {"a": cost()}, {"a": cost(decode_base_s=0.05, prefill_base_s=0.3, switch_s=2.0)}
+    plan = deployment(told, weight_slots=1)
+    arrivals = requests(("a", 0.0, 10, 3))
+    result = Simulator(ServerlessLLM(), plan, arrivals, truth=truth).run()
+    assert token_times(result)[0] == pytest.approx([2.3, 2.35, 2.4])
+
+
+def test_prompts_that_do_not_fit_together_are_prefilled_in_turn():
+    arrivals = requests(*(("a", 0.0, 1500, 20) for _ in range(3)))
+    plan = deployment(A_B, gpus=1, kv_bytes=2.5e9, weight_slots=1)
+    result = simulate(ServerlessLLMPaper(load_gbps=10.0), plan, arrivals)
+    assert [t.generated for t in result.tracks] == [20, 20, 20]
+    firsts = sorted(t.first_token for t in result.tracks)
+    assert firsts[0] < firsts[1] < firsts[2]
