@@ -36,7 +36,7 @@ class Plan:
     @property
     def duration_s(self) -> float:
         """Seconds of traffic: the workload's, or up to the last arrival of a whole trace."""
-        return self.config.workload.duration_s or self.requests[-1].arrival
+        return self.config.workload.duration_s or self.requests[-1].arrival or 1.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,7 +53,7 @@ class Sweep:
 
     Attributes:
         axis: the column that is swept, `num_models` or `rate_rps`.
-        mean, low, high: SLO attainment in [0, 1] over the seeds; index load, one column a system,
+        mean, low, high: attainment in [0, 1] over the seeds; index load, one column a system,
             NaN where a system has no run.
         source, hardware, gpus, seeds: what the runs have in common.
     """
@@ -72,12 +72,15 @@ class Sweep:
         return crossing(self.mean.index.tolist(), self.mean[system].tolist())
 
 
-def sweep(table: pd.DataFrame, name: str) -> Sweep:
-    """Turn the stored table `name` into curves; UserError if it mixes sources or hardware."""
+def sweep(table: pd.DataFrame, name: str, metric: str = "slo_attainment") -> Sweep:
+    """Turn the stored table `name` into curves; UserError if it mixes sources or hardware.
+
+    `metric` is the column of attainment to draw: slo_attainment, artifact_qos, joint_attainment.
+    """
     if table.empty:
         raise UserError(f"stored table {name} has no rows; run the experiment {name} first")
     axis = "num_models" if table["num_models"].nunique() > 1 else "rate_rps"
-    seeds = table.groupby(["system", axis])["slo_attainment"]
+    seeds = table.groupby(["system", axis])[metric]
     mean, low, high = (getattr(seeds, how)().unstack("system") for how in ("mean", "min", "max"))
     return Sweep(
         axis=axis,

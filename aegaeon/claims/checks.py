@@ -22,8 +22,8 @@ def _table(name: str, stored: Path) -> pd.DataFrame:
         raise NoDataError(str(error)) from error
 
 
-def _sweep(name: str, stored: Path, *systems: str) -> Sweep:
-    data = sweep(_table(name, stored), name)
+def _sweep(claim: Claim, name: str, stored: Path, *systems: str) -> Sweep:
+    data = sweep(_table(name, stored), name, claim.metric)
     for system in systems:
         if system not in data.mean:
             raise NoDataError(f"stored table {name} has no runs of {system}")
@@ -83,7 +83,7 @@ def quotas(claim: Claim, stored: Path) -> Finding:
 def load(claim: Claim, stored: Path) -> Finding:
     """Return the load of `system` at 90 % attainment."""
     (name,) = claim.tables
-    low, high = _load(_sweep(name, stored, claim.system), claim.system)
+    low, high = _load(_sweep(claim, name, stored, claim.system), claim.system)
     return Finding(low, high, _text(low, high), _bounds(claim.system, low, high))
 
 
@@ -108,7 +108,7 @@ def ratio(claim: Claim, stored: Path) -> Finding:
 
 
 def _ratio(claim: Claim, name: str, stored: Path) -> Finding:
-    data = _sweep(name, stored, claim.system, claim.over)
+    data = _sweep(claim, name, stored, claim.system, claim.over)
     (low, high), (other_low, other_high) = (_load(data, s) for s in (claim.system, claim.over))
     least = low / other_high
     most = high / other_low if other_low else math.inf
@@ -121,7 +121,7 @@ def _ratio(claim: Claim, name: str, stored: Path) -> Finding:
 def lead(claim: Claim, stored: Path) -> Finding:
     """Return the mean difference of attainment, `system` less `over`, over shared loads."""
     (name,) = claim.tables
-    data = _sweep(name, stored, claim.system, claim.over)
+    data = _sweep(claim, name, stored, claim.system, claim.over)
     both = data.mean[[claim.system, claim.over]].dropna()
     both = both[both.index <= (claim.up_to or math.inf)]
     if both.empty:

@@ -27,6 +27,7 @@ class Claim:
     tables: tuple[str, ...]
     system: str = ""
     over: str = ""
+    metric: str = "slo_attainment"
     paper: float | None = None
     at_least: float | None = None
     at_most: float | None = None
@@ -60,8 +61,9 @@ class NoDataError(Exception):
 class Verdict:
     """One row of the claims table.
 
-    `setting` is `main`, or names the presets that stand in for systems. `numbers` are the values
-    behind `ours`; `reason` explains a MISS or NO DATA, or notes what to know about a PASS.
+    `setting` is `main`, names the presets that stand in for systems, or another metric. `numbers`
+    are the values behind `ours`; `reason` explains a MISS or NO DATA, or notes what to know about
+    a PASS.
     """
 
     id: str

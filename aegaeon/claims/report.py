@@ -30,9 +30,8 @@ def print_table(verdicts: Sequence[Verdict], console: Console | None = None) -> 
         table.add_row(name, claim, row.expected, row.ours, verdict)
     console.print(table)
     for row in verdicts:
-        if row.reason:
-            suffix = "" if row.setting == MAIN else f" ({row.setting})"
-            console.print(f"{row.id}{suffix}: {row.reason}", style="dim", markup=False)
+        if row.reason and row.setting == MAIN:
+            console.print(f"{row.id}: {row.reason}", style="dim", markup=False)
     counts = Counter(row.verdict for row in verdicts if row.setting == MAIN)
     console.print(" · ".join(f"{counts[name]} {name}" for name in _COLOURS))
 

@@ -10,11 +10,14 @@ from aegaeon.claims.checks import CHECKS
 from aegaeon.claims.model import Claim, Finding, NoDataError, Outcome, Verdict, load_claims
 
 MAIN = "main"
+ARTIFACT_METRIC = "artifact_qos"
 _NO_DATA: Outcome = "NO DATA"
 
 
 def check(stored: Path) -> list[Verdict]:
     """Judge every claim on the stored tables, each followed by its presets' rows where stored.
+
+    Claims about attainment are judged a second time by the public artifact's own metric.
 
     A claim whose tables or runs are missing, or whose sweep ends before it can be decided, is
     NO DATA. Raises UserError when a table mixes sources or hardware.
@@ -26,6 +29,9 @@ def check(stored: Path) -> list[Verdict]:
             row = judge(_with_preset(claim, preset), stored, " + ".join(preset.values()))
             if row.numbers:
                 verdicts.append(row)
+        if claim.check in ("load", "ratio", "lead"):
+            row = judge(replace(claim, metric=ARTIFACT_METRIC), stored, ARTIFACT_METRIC)
+            verdicts += [row] if row.numbers else []
     return verdicts
 
 
