@@ -63,6 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     _stored(figures)
     claims = _command(commands, "claims", _claims, "the paper's claims against stored results")
     claims.add_argument("--json", type=Path, default=RUNS / "claims.json", help="also write this")
+    claims.add_argument("--markdown", type=Path, help="also put the table into this document")
     claims.add_argument("--strict", action="store_true", help="exit with 1 unless all pass")
     _stored(claims)
     _results(_command(commands, "results", None, "export, import or compare results"))
@@ -121,11 +122,13 @@ def _figures(options: argparse.Namespace) -> int:
 
 
 def _claims(options: argparse.Namespace) -> int:
-    from aegaeon.claims import check, print_table, write_json
+    from aegaeon.claims import check, print_table, write_json, write_markdown
 
     verdicts = check(options.stored)
     print_table(verdicts)
     write_json(verdicts, options.json)
+    if options.markdown:
+        write_markdown(verdicts, options.markdown)
     missed = any(v.verdict != "PASS" for v in verdicts if v.setting == "main")
     return int(options.strict and missed)
 

@@ -54,7 +54,7 @@ class Comparison:
 
     system: str
     metric: str
-    costs: str
+    inputs: str
     ours: float
     theirs: float
     largest_gap: float
@@ -77,7 +77,7 @@ def validate(data: Path, console: Console | None = None) -> list[Comparison]:
         table.add_column(heading)
     for c in comparisons:
         shown = (f"{c.ours:.1f}", f"{c.theirs:.1f}", f"{c.deviation:+.1%}", f"{c.largest_gap:.3f}")
-        table.add_row(c.system, c.metric, c.costs, *shown)
+        table.add_row(c.system, c.metric, c.inputs, *shown)
     (console or Console()).print(table)
     return comparisons
 

@@ -1,7 +1,16 @@
 """The paper's claims, judged on the stored tables."""
 
 from aegaeon.claims.model import Claim, Verdict, load_claims
-from aegaeon.claims.report import print_table, write_json
+from aegaeon.claims.report import markdown, print_table, write_json, write_markdown
 from aegaeon.claims.verdicts import check
 
-__all__ = ["Claim", "Verdict", "check", "load_claims", "print_table", "write_json"]
+__all__ = [
+    "Claim",
+    "Verdict",
+    "check",
+    "load_claims",
+    "markdown",
+    "print_table",
+    "write_json",
+    "write_markdown",
+]

@@ -13,8 +13,10 @@ from rich.table import Table
 
 from aegaeon.claims.model import Outcome, Verdict
 from aegaeon.claims.verdicts import MAIN
+from aegaeon.errors import UserError
 from aegaeon.results.files import write_text
 
+_BEGIN, _END = "<!-- claims -->", "<!-- end of claims -->"
 _COLOURS: Mapping[Outcome, str] = {"PASS": "green", "MISS": "red", "NO DATA": "yellow"}
 
 
@@ -40,3 +42,25 @@ def write_json(verdicts: Sequence[Verdict], path: Path) -> None:
     """Write the verdicts as a JSON list, in one step."""
     rows = [asdict(row) for row in verdicts]
     write_text(json.dumps(rows, indent=2, ensure_ascii=False, allow_nan=False) + "\n", path)
+
+
+def write_markdown(verdicts: Sequence[Verdict], path: Path) -> None:
+    """Replace what stands between the document's two markers; `UserError` if they are missing."""
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    head, begin, rest = text.partition(_BEGIN)
+    _, end, tail = rest.partition(_END)
+    if not begin or not end:
+        raise UserError(f"{path}: needs the lines {_BEGIN!r} and {_END!r} around the table")
+    write_text(f"{head}{begin}\n{markdown(verdicts)}\n{end}{tail}", path)
+
+
+def markdown(verdicts: Sequence[Verdict]) -> str:
+    """Return the verdicts as a Markdown table and their reasons as a list (docs/claims.md)."""
+    lines = ["| id | paper's claim | expected | ours | verdict |", "|---|---|---|---|---|"]
+    for row in verdicts:
+        name, claim = row.id, f"{row.claim} ({row.section})"
+        if row.setting != MAIN:
+            name, claim = "", f"… with `{row.setting}`"
+        lines.append(f"| {name} | {claim} | {row.expected} | {row.ours} | {row.verdict} |")
+    reasons = [f"* **{r.id}**: {r.reason}." for r in verdicts if r.reason and r.setting == MAIN]
+    return "\n".join([*lines, "", *reasons])
