@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import math
 import os
@@ -13,6 +14,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +26,14 @@ from aegaeon.results.commands import sync_command
 
 Note = dict[str, Any]
 _NOTES = "AEGAEON_SWEEP_NOTES"
-_ID = "AEGAEON_SWEEP_ID"
+_ID = "sweep_id"
 _SHOWN_ERRORS = 5
 _POLL_S = 0.25
 
 
 def current() -> str:
     """Return the id of the sweep this process works for."""
-    return os.environ.get(_ID, "")
+    return (Path(os.environ[_NOTES]) / _ID).read_text()
 
 
 def leave(note: Note) -> None:
@@ -109,20 +111,28 @@ def _show(note: Note, console: Console) -> None:
     console.print(f"  {Path(note['runs']).name}/{note['job']}/{note['key']}", highlight=False)
 
 
+@cache
+def _notes_dir() -> Path:
+    """Return this process's folder for notes; one for all its sweeps, as workers outlive them."""
+    folder = Path(tempfile.mkdtemp(prefix="aegaeon-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    os.environ[_NOTES] = str(folder)
+    return folder
+
+
 @contextmanager
 def begin(many: bool, total: int | None = None) -> Iterator[Sweep]:
-    """Open a sweep: a folder for notes, an id, and a progress bar if there are many jobs."""
-    folder = Path(tempfile.mkdtemp(prefix="aegaeon-"))
-    os.environ |= {_NOTES: str(folder), _ID: uuid.uuid4().hex[:12]}
+    """Open a sweep: an empty folder for notes, an id, and a progress bar if there are many jobs."""
+    folder = _notes_dir()
+    for left in folder.iterdir():
+        left.unlink()
+    (folder / _ID).write_text(uuid.uuid4().hex[:12])
     sweep = Sweep(folder, many)
-    try:
-        if many:
-            with _bar(sweep, total):
-                yield sweep
-        else:
+    if many:
+        with _bar(sweep, total):
             yield sweep
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    else:
+        yield sweep
 
 
 @contextmanager
