@@ -34,7 +34,8 @@ PRESETS = {
     "serverlessllm_plus_paper": ("serverlessllm_plus", 0.9),
     "muxserve_relaxed": ("muxserve", 1.3),
     "aegaeon_artifact": ("aegaeon", 0.95),
-    "aegaeon_no_prefetch": , "aegaeon_3p13d": 75("aegaeon", 0.9),
+    "aegaeon_no_prefetch": ("aegaeon", 0.9),
+    "aegaeon_3p13d": ("aegaeon", 1.02),
 }
 COLUMNS = {
     "input_scale": 1.0, "output_scale": 1.0, "slo_scale": 1.0, "ttft_slo_s": 10.0,
