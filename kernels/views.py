@@ -1,0 +1,33 @@
+"""Byte views of a cache and of slabs, region by region, with equal shapes beyond the first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from kernels.layout import KvLayout
+
+
+def paired(
+    layout: KvLayout, tensors: Sequence[Tensor], slabs: Tensor
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield per region its uint8 views (blocks, *sizes, chunk) of the cache and (rows, *sizes,
+    chunk) of the slabs.
+    """
+    for region in layout.regions:
+        tensor = tensors[region.tensor]
+        storage = tensor.untyped_storage()
+        raw = torch.empty(0, dtype=torch.uint8, device=tensor.device).set_(storage)
+        cache = raw.as_strided(
+            (layout.blocks, *region.sizes, region.chunk),
+            (region.block_stride, *region.strides, 1),
+            tensor.data_ptr() - storage.data_ptr(),
+        )
+        slab = slabs.as_strided(
+            (len(slabs), *region.sizes, region.chunk),
+            (slabs.stride(0), *region.dense, 1),
+            slabs.storage_offset() + region.slab_offset,
+        )
+        yield cache, slab
