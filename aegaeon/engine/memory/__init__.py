@@ -8,23 +8,23 @@ Nothing here knows vLLM; it needs torch only. How a shell uses it:
     weights = WeightArena(device, slot_bytes=16 << 30, slots=2)
 
     layout = WeightLayout.of(model)                      # after vLLM has loaded and processed it
-    host = cache.put(path, layout, layout.pack(model), variant="tp0")
-    weights.bind("m", model, layout)                     # parameters become views of the arena
-    weights.switch("m", host.bytes)                      # one contiguous copy, on the compute stream
-    weights.prefetch("n", other.bytes)                   # side stream; switch("n", ...) then is cheap
+    host = cache.pack(path, layout, model, variant="tp0")   # or .put, .load, .get
+    weights.bind("m", model, layout)            # parameters become views of the arena
+    weights.switch("m", host.bytes)             # one contiguous copy, on the compute stream
+    weights.prefetch("n", other.bytes)          # on a side stream; switch("n", ...) is cheap then
 
     kv = KvArena(device, nbytes=30 << 30)
-    raw = kv.carve("m", nbytes)                          # what vLLM would have got from torch.zeros
+    raw = kv.carve("m", nbytes)                 # what vLLM would have got from torch.zeros
     kv.register("m", KvLayout.of_layers(blocks, page_bytes, layers, layer_stride, block_stride))
-    for other, ids in kv.conflicts("m", needed).items(): # empty: not a byte has to move
+    for other, ids in kv.conflicts("m", needed).items():    # empty: not a byte has to move
         ...copy blocks `ids` of shell `other` to the host pool...
         kv.release(other, ids)
-    kv.claim("m", needed)                                # the shell may now write these blocks
+    kv.claim("m", needed)                       # the shell may now write these blocks
 
     pool = KvPool.create(shared, slab_bytes=1 << 30, slabs=256, device=device)  # others: .attach
-    offsets = pool.alloc(block_bytes, n)                 # n byte offsets into pool.bytes, or PoolFull
+    offsets = pool.alloc(block_bytes, n)        # n byte offsets into pool.bytes, or PoolFull
     stream.copy(pool.block(offsets[0], block_bytes), block_on_device)
-    pool.copying(offsets, stream.record())               # a free now waits for this copy, alone
+    pool.copying(offsets, stream.record())      # a free now waits for this copy, alone
     pool.free(offsets)
 
 Names are resolved on first use, so that `aegaeon.engine.memory.cleanup` works without torch.
@@ -46,8 +46,10 @@ if TYPE_CHECKING:
     from aegaeon.engine.memory.fake import FakeDevice as FakeDevice
     from aegaeon.engine.memory.kv_arena import KvArena as KvArena
     from aegaeon.engine.memory.kv_arena import KvLayout as KvLayout
+    from aegaeon.engine.memory.kv_arena import Segment as Segment
     from aegaeon.engine.memory.kv_pool import KvPool as KvPool
-    from aegaeon.engine.memory.kv_pool import PoolFull as PoolFull
+    from aegaeon.engine.memory.kv_tables import PoolFull as PoolFull
+    from aegaeon.engine.memory.kv_tables import ShapeUse as ShapeUse
     from aegaeon.engine.memory.layout import WeightLayout as WeightLayout
     from aegaeon.engine.memory.shared import SharedDirectory as SharedDirectory
     from aegaeon.engine.memory.weights import HostWeights as HostWeights
@@ -62,7 +64,9 @@ _HOME = {
     "KvArena": "kv_arena",
     "KvLayout": "kv_arena",
     "KvPool": "kv_pool",
-    "PoolFull": "kv_pool",
+    "PoolFull": "kv_tables",
+    "Segment": "kv_arena",
+    "ShapeUse": "kv_tables",
     "SharedDirectory": "shared",
     "Stream": "device",
     "WeightArena": "arena",
