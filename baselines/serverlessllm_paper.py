@@ -56,7 +56,7 @@ class _Worker:
     loaded: str | None = None
     last_batch: float = float("-inf")
     swap_until: float = 0.0
-    step_s: float = 1.0
+    last_given: int = -1
 
     def tail(self) -> str | None:
         """Return the model that a request must ask for to extend the last run."""
@@ -73,11 +73,14 @@ class _Worker:
         else:
             self.runs.append([model, 1])
 
-    def stamp(self, now: float) -> float:
-        """When its last iteration ended: a step ago at most while it serves, earlier otherwise."""
-        if not self.runs or now < self.swap_until:
-            return self.last_batch
-        return now - (now - self.swap_until) % self.step_s
+    def stamp(self, now: float) -> tuple[float, int]:
+        """When its last iteration ended: just now while it serves, earlier while it does not.
+
+        Serving workers are within a step of one another; the one that was given a request longest
+        ago goes first.
+        """
+        serving = self.runs and now >= self.swap_until
+        return (now if serving else self.last_batch), self.last_given
 
 
 class TailRun:
@@ -88,6 +91,7 @@ class TailRun:
         self._workers = {i.id: _Worker(i.id) for i in fleet}
         self._costs = costs
         self._max_batch = max_batch
+        self._given = 0
 
     def place(self, request: Request, stage: Stage, now: float) -> int:
         """Return a worker at once, however long its queue is."""
@@ -99,6 +103,8 @@ class TailRun:
         else:
             others = [w for w in workers if w.tail() != request.model]
             worker = min(others or tails, key=lambda w: (w.tail() is not None, w.stamp(now)))
+        self._given += 1
+        worker.last_given = self._given
         worker.append(request.model)
         if len(worker.runs) == 1:
             self._begin(worker, now)
@@ -122,10 +128,8 @@ class TailRun:
     def _begin(self, worker: _Worker, now: float) -> None:
         model = str(worker.runs[0][0])
         if model != worker.loaded:
-            cost = self._costs[model]
             worker.loaded = model
-            worker.swap_until = now + cost.weight_bytes / self._bandwidth
-            worker.step_s = cost.decode_step_s(1, 0.0)
+            worker.swap_until = now + self._costs[model].weight_bytes / self._bandwidth
 
 
 class FewestBatches:

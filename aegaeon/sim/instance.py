@@ -316,4 +316,6 @@ class TimeSharedInstance:
             track.host_at = self._link.move_out(now, track.kv_bytes)
             self._sim.recorder.move(now, self.spec.id, track.host_at - now, track.kv_bytes)
             self._kv.depart(track, track.host_at)
+            # Turns are counted per instance: the next one has not run it yet.
+            track.last_run = 0
             self._sim.prefilled(track, self, now)

@@ -182,10 +182,13 @@ def test_the_order_of_batches_counts_what_ran_before_the_arrival():
     assert worker.run().model == "a"
 
 
-def test_a_decode_is_cut_when_a_waiting_request_becomes_late():
-    worker = Worker()
+def test_a_decode_lasts_until_a_waiting_request_becomes_late():
+    worker = Worker(COSTS | {"b": cost(prefill_base_s=9.0)})
     worker.add("a", output=10)
     worker.run()
     assert worker.queue.next_work(0.0).quota == float("inf")
-    worker.add("b", now=1.0, tokens=100)
+    # Nine steps of "a" are shorter than the prefill of "b", which is late at 16.
+    worker.add("b", now=1.0)
+    work = worker.queue.next_work(3.0)
+    assert (work.model, work.quota) == ("a", 13.0)
     assert worker.queue.next_work(20.0) == Fail((Request(1, "b", 1.0, 100, 50),))

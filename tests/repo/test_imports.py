@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-ROOMS = ("aegaeon", "baselines", "workloads", "profiles", "figures")
+ROOMS = ("aegaeon", "baselines", "workloads", "profiles", "kernels", "figures")
 LINT = "from importlinter.cli import lint_imports_command; lint_imports_command()"
 HEAVY = ("torch", "ray", "vllm", "mlflow", "matplotlib")
 # A module, an import that it must not have, and what the linter then says.
@@ -28,6 +28,13 @@ FORBIDDEN = (
     ("figures/style.py", "from aegaeon import experiment", "figures", "aegaeon.experiment"),
     ("aegaeon/goodput.py", "from aegaeon import config", "aegaeon.goodput", "aegaeon.config"),
     ("profiles/leastsq.py", "import torch", "profiles", "torch"),
+    (
+        "aegaeon/engine/memory/cleanup.py",
+        "from aegaeon import sim",
+        "aegaeon.engine",
+        "aegaeon.sim",
+    ),
+    ("kernels/views.py", "from aegaeon import core", "kernels", "aegaeon"),
     ("aegaeon/run.py", "import mlflow", "aegaeon", "mlflow"),
     ("aegaeon/tables.py", "import matplotlib", "aegaeon", "matplotlib"),
 )

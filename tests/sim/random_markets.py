@@ -1,6 +1,6 @@
 """Random small markets, with and without enough memory for their KV."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hypothesis import strategies as st
 from small_market import cost, deployment, requests
@@ -61,6 +61,20 @@ def _cost(draw: st.DrawFn, index: int) -> ModelCost:
         activate_s=draw(st.integers(0, 2)) * 0.007 * _ROOT2,
         kv_bytes_per_token=draw(st.sampled_from([2_000_000, 10_000_000, 20_000_000])),
     )
+
+
+@st.composite
+def crowds(draw: st.DrawFn) -> SmallMarket:
+    """Requests of one or two models that come together and outgrow the KV memory together."""
+    costs = {f"m{i}": _cost(draw, i) for i in range(draw(st.integers(1, 2)))}
+    costs = {m: replace(c, kv_bytes_per_token=20_000_000) for m, c in costs.items()}
+    row = st.tuples(st.sampled_from(sorted(costs)), st.integers(1, 80), st.integers(20, 90))
+    rows = draw(st.lists(row, min_size=4, max_size=9))
+    largest = 20_000_000 * max(read + write + 1 for _, read, write in rows)
+    gap = draw(st.sampled_from([0.01, 0.1, 0.4])) * _ROOT5
+    timed = [(m, (i + 1) * gap, read, write) for i, (m, read, write) in enumerate(rows)]
+    spare = draw(st.sampled_from([1.0001, 1.3, 1.8]))
+    return SmallMarket(costs, requests(*timed), max(1.001 * GB, largest * spare))
 
 
 @st.composite

@@ -1,11 +1,11 @@
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
+from scripted import Scripted
 from small_market import cost, deployment, requests, simulate, token_times
 
-from aegaeon.core import Decode, Idle, Prefill, Request, Slo, Work
+from aegaeon.core import Decode, Idle, Prefill, Slo
 from aegaeon.errors import UserError
 from aegaeon.policy.aegaeon import Aegaeon
 from aegaeon.policy.interface import Placement, Refusal
@@ -79,56 +79,13 @@ def test_when_nothing_is_served_every_measure_still_exists():
     assert row["ttft_p50_s"] is None
 
 
-@dataclass
-class Scripted:
-    """A scheduler that says what a test tells it to say."""
-
-    script: list[Work]
-    added: list[Request] = field(default_factory=list)
-
-    def add(self, request, now):
-        self.added.append(request)
-        return False
-
-    def next_work(self, now):
-        return self.script.pop(0) if self.script else Idle()
-
-    def record(self, work, outcome, now):
-        pass
-
-
-class Sloppy:
-    """A dispatcher that sends everything to the first instance and may answer twice."""
-
-    def __init__(self, again: Sequence[Placement] = ()):
-        self.again = again
-
-    def place(self, request, stage, now):
-        return 0
-
-    def finished(self, request, stage, instance, now):
-        return self.again
-
-
-@dataclass
-class Broken(ServerlessLLM):
-    script: list[Work] = field(default_factory=list)
-    again: Sequence[Placement] = ()
-
-    def dispatcher(self, deployment, fleet):
-        return Sloppy(self.again)
-
-    def scheduler(self, deployment, instance):
-        return Scripted(list(self.script))
-
-
 def test_a_policy_that_forgets_a_request_is_found_out():
     (request,) = arrivals = requests(("a", 0.0, 10, 5))
     plan = deployment(A_B, weight_slots=1)
     with pytest.raises(ConservationError, match="1 requests never left, first"):
-        simulate(Broken(script=[Prefill("a", (request,))]), plan, arrivals)
+        simulate(Scripted(script=[Prefill("a", (request,))]), plan, arrivals)
     with pytest.raises(ConservationError, match="never left"):
-        simulate(Broken(), plan, arrivals)
+        simulate(Scripted(), plan, arrivals)
 
 
 def test_a_policy_that_places_a_request_twice_is_found_out():
@@ -136,7 +93,7 @@ def test_a_policy_that_places_a_request_twice_is_found_out():
     again = (Placement(request, 0),)
     with pytest.raises(ConservationError, match="is at -2, not at -1"):
         simulate(
-            Broken(script=[Prefill("a", (request,))], again=again),
+            Scripted(script=[Prefill("a", (request,))], again=again),
             deployment(A_B, weight_slots=1),
             arrivals,
         )
@@ -146,13 +103,13 @@ def test_a_prefetch_without_a_slot_is_found_out():
     (request,) = arrivals = requests(("a", 0.0, 10, 5))
     script = [Prefill("a", (request,), prefetch="b"), Decode("a", (request,), 9.0)]
     with pytest.raises(ConservationError, match="no slot"):
-        simulate(Broken(script=script), deployment(A_B, weight_slots=1), arrivals)
+        simulate(Scripted(script=script), deployment(A_B, weight_slots=1), arrivals)
 
 
 def test_an_idle_instance_wakes_when_it_asked_to():
     (request,) = arrivals = requests(("a", 1.0, 10, 2))
     script = [Idle(5.0), Prefill("a", (request,)), Decode("a", (request,), 9.0)]
-    result = simulate(Broken(script=script), deployment(A_B, weight_slots=1), arrivals)
+    result = simulate(Scripted(script=script), deployment(A_B, weight_slots=1), arrivals)
     assert token_times(result)[0] == pytest.approx([6.1, 6.12])
 
 

@@ -134,6 +134,24 @@ def test_lazy_eviction_moves_kv_only_when_another_model_needs_its_bytes():
     assert all(t.finish > 0 for r in (lazy, eager, crowded) for t in r.tracks)
 
 
+def test_kv_comes_in_only_after_what_it_displaces_has_left():
+    arrivals = requests(("a", 0.0, 500, 900), ("b", 0.0, 500, 900))
+    result = simulate(PAIR, deployment(A_B, kv_bytes=1.4015 * GB), arrivals)
+    first, second = token_times(result)[0], token_times(result)[1]
+    before = first[first < second[1]]
+    leaves = (500 + len(before)) * 1e-4
+    # The prefetched weights take only 0.01 s meanwhile.
+    assert second[1] == pytest.approx(before[-1] + leaves + 0.0501 + 0.02)
+
+
+def test_a_prompt_waits_until_an_earlier_ones_kv_has_left():
+    arrivals = requests(("a", 0.0, 900, 2), ("a", 0.0, 900, 2))
+    result = simulate(PAIR, deployment(A_B, kv_bytes=1.2 * GB), arrivals)
+    times = token_times(result)
+    assert times[0][0] == pytest.approx(1.1)
+    assert times[1][0] == pytest.approx(1.1 + 0.0901 + 0.1)
+
+
 def test_an_idle_instance_that_holds_the_model_does_not_load_it_again():
     arrivals = requests(("a", 0.0, 100, 2), ("a", 10.0, 100, 2))
     result = simulate(ServerlessLLM(), deployment(A_B, weight_slots=1), arrivals)
