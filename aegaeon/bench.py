@@ -15,9 +15,8 @@ from rich.table import Table
 from aegaeon.config import from_hydra
 from aegaeon.experiment import Plan, plan
 from aegaeon.run import ROOT
-from aegaeon.scoring import score
 from aegaeon.sim.simulator import Simulator
-from aegaeon.tables import arrivals
+from aegaeon.tables import score_simulation
 
 REPEATS = 5
 SYSTEMS = ("aegaeon", "serverlessllm", "serverlessllm_plus", "muxserve")
@@ -67,7 +66,7 @@ def _time(planned: Plan) -> Timing:
     start = time.process_time()
     simulation = Simulator(planned.config.system, planned.deployment, planned.requests).run()
     simulated = time.process_time()
-    score(simulation.recorder.timelines(), arrivals(simulation), planned.deployment.slo)
+    score_simulation(simulation, planned.deployment.slo)
     tokens = sum(track.generated for track in simulation.tracks)
     return Timing(
         simulated - start,

@@ -14,10 +14,10 @@ from aegaeon.config import Config, Market, Occupancy, Simulated, Trace
 from aegaeon.core import Deployment, DeviceSpec, ModelSpec, Request, Slo
 from aegaeon.errors import UserError
 from aegaeon.results.schema import NAMES
-from aegaeon.scoring import mean_active, score
+from aegaeon.scoring import mean_active
 from aegaeon.sim.occupancy import occupancy
 from aegaeon.sim.simulator import Simulation, Simulator, check_sizes
-from aegaeon.tables import arrivals, events_table, requests_table, summary
+from aegaeon.tables import events_table, requests_table, score_simulation, summary
 from profiles.cost import cost_model, perturbed
 from workloads import expand_market, market, model_rates, replay
 
@@ -134,7 +134,7 @@ def _run_simulated(
     simulation = Simulator(
         config.system, deployment, planned.requests, truth, backend.stepwise, progress
     ).run()
-    scores = score(simulation.recorder.timelines(), arrivals(simulation), deployment.slo)
+    scores = score_simulation(simulation, deployment.slo)
     row = _settings(planned) | summary(planned.requests, simulation, scores, planned.duration_s)
     row["mean_active_models"] = _mean_active(planned, simulation)
     tables = {

@@ -12,6 +12,7 @@ from aegaeon.core import Slo
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+Flags = NDArray[np.bool_]
 _CHUNK_TOKENS = 4_000_000
 
 
@@ -67,13 +68,16 @@ class Scores:
     artifact_qos: Floats
     ttft_s: Floats
     mean_tbt_s: Floats
-    joint: NDArray[np.bool_]
+    joint: Flags
     tbt_p50_s: float
     tbt_p99_s: float
 
 
-def score(timelines: Timelines, arrival: Floats, slo: Slo) -> Scores:
-    """Score requests 0..n-1 that arrived at `arrival`; see `Scores`."""
+def score(timelines: Timelines, arrival: Floats, slo: Slo, failed: Flags | None = None) -> Scores:
+    """Score requests 0..n-1 that arrived at `arrival`; see `Scores`.
+
+    All tokens of a `failed` request count as late, those it got in time before it failed too.
+    """
     n = len(arrival)
     on_time, qos = np.zeros(n, dtype=np.int64), np.zeros(n)
     ttft, mean_tbt = np.full(n, np.nan), np.full(n, np.nan)
@@ -95,13 +99,13 @@ def score(timelines: Timelines, arrival: Floats, slo: Slo) -> Scores:
         qos[first:last] = _artifact_qos(age, begins, tokens, on_time[first:last] == tokens, slo)
         gaps.append(np.diff(times)[index[1:] > 0].astype(np.float32))
     joint = (ttft <= slo.ttft_s) & (mean_tbt <= slo.tbt_s)
+    if failed is not None:
+        on_time[failed], qos[failed], joint[failed] = 0, 0.0, False
     p50, p99 = _quantiles(gaps)
     return Scores(on_time, qos, ttft, mean_tbt, joint, p50, p99)
 
 
-def _artifact_qos(
-    age: Floats, begins: Ints, tokens: Ints, all_on_time: NDArray[np.bool_], slo: Slo
-) -> Floats:
+def _artifact_qos(age: Floats, begins: Ints, tokens: Ints, all_on_time: Flags, slo: Slo) -> Floats:
     """Score as plots/plot_e2e.py of the public artifact does, late requests side by side.
 
     A miss moves the start of the window to the late token but keeps the growing allowance, so

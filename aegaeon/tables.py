@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from aegaeon.core import Request
-from aegaeon.scoring import Scores
+from aegaeon.core import Request, Slo
+from aegaeon.scoring import Scores, score
 from aegaeon.sim.simulator import Simulation
 
 
@@ -41,9 +41,11 @@ def summary(
     }
 
 
-def arrivals(simulation: Simulation) -> NDArray[np.float64]:
-    """Return the arrival time of every request in seconds, in order of id."""
-    return np.array([t.request.arrival for t in simulation.tracks])
+def score_simulation(simulation: Simulation, slo: Slo) -> Scores:
+    """Score every request of a finished simulation, in order of id."""
+    arrival = np.array([t.request.arrival for t in simulation.tracks])
+    failed = np.array([t.failed for t in simulation.tracks], dtype=bool)
+    return score(simulation.recorder.timelines(), arrival, slo, failed)
 
 
 def requests_table(simulation: Simulation, scores: Scores) -> pd.DataFrame:
@@ -51,7 +53,7 @@ def requests_table(simulation: Simulation, scores: Scores) -> pd.DataFrame:
     tracks = simulation.tracks
     first = np.array([t.first_token for t in tracks])
     finish = np.array([t.finish for t in tracks])
-    arrival = arrivals(simulation)
+    arrival = np.array([t.request.arrival for t in tracks])
     begun = np.array([t.prefill_start for t in tracks])
     decode = np.array([t.decode_s for t in tracks])
     kv_wait = np.array([t.kv_wait_s for t in tracks])

@@ -26,14 +26,17 @@ from aegaeon.experiment import Plan, plan
 from aegaeon.goodput import crossing
 from aegaeon.policy.interface import System
 from aegaeon.run import ROOT
-from aegaeon.scoring import score
 from aegaeon.sim.simulator import Simulator
-from aegaeon.tables import arrivals
+from aegaeon.tables import score_simulation
 from workloads import clip_lengths
 
 WORKLOAD = Path("sharegpt_synth") / "synth-80-0.1-1.0-1.0.csv"
 REFERENCE = "artifact_simulator_rate0.1.csv"
-SYSTEMS = {"aegaeon": "Aegaeon", "serverlessllm_paper": "ServerlessLLM"}
+SYSTEMS = {
+    "aegaeon": "Aegaeon",
+    "serverlessllm_paper": "ServerlessLLM",
+    "serverlessllm_plus_paper": "ServerlessLLM+",
+}
 METRICS = ("slo_attainment", "artifact_qos")
 _THEIRS = {"slo_attainment": "token_deadline_attainment", "artifact_qos": "artifact_qos"}
 # The 40-model file covers 60 s instead of 120 s, so its point is not comparable.
@@ -119,7 +122,8 @@ def _curves(planned: Plan, sizes: list[int], artifact: bool) -> dict[str, list[f
         if artifact:
             max_len = {m.name: m.max_len for m in models}
             draws = [_resampled(requests, max_len, seed) for seed in range(_DRAWS)]
-        deployment = replace(planned.deployment, models=models, costs=costs)
+        rates = {m.name: planned.deployment.rates[m.name] for m in models}
+        deployment = replace(planned.deployment, models=models, costs=costs, rates=rates)
         points = [_attainments(planned.config.system, deployment, draw) for draw in draws]
         for metric, values in zip(METRICS, zip(*points, strict=True), strict=True):
             curves[metric].append(float(np.mean(values)))
@@ -144,7 +148,7 @@ def _attainments(
     system: System, deployment: Deployment, requests: list[Request]
 ) -> tuple[float, float]:
     simulation = Simulator(system, deployment, requests).run()
-    scores = score(simulation.recorder.timelines(), arrivals(simulation), deployment.slo)
+    scores = score_simulation(simulation, deployment.slo)
     due = sum(r.output_tokens for r in requests)
     return float(scores.on_time.sum() / due), float(scores.artifact_qos.mean())
 

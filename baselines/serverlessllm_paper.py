@@ -42,9 +42,12 @@ class ServerlessLLMPaper(System):
 
     def scheduler(self, deployment: Deployment, instance: InstanceSpec) -> Scheduler:
         """Build a worker's queue."""
+        drop_after_s = self.drop_after_s or float("inf")
         if self.shortest_first:
-            return ShortestBatchFirst(deployment.costs, self.max_batch, self.drop_after_s)
-        return ContinuousBatching(drop_after_s=self.drop_after_s)
+            arrivals = sum(deployment.rates.values())
+            resort_s = 1.0 / arrivals if arrivals else float("inf")
+            return ShortestBatchFirst(deployment.costs, self.max_batch, drop_after_s, resort_s)
+        return ContinuousBatching(drop_after_s=drop_after_s)
 
 
 @dataclass(slots=True)

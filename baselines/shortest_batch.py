@@ -27,19 +27,25 @@ class _Batch:
 
 
 class ShortestBatchFirst:
-    """Batches of at most `max_batch` requests of one model, sorted anew on every arrival.
+    """Batches of at most `max_batch` requests of one model, sorted anew on every arrival anywhere.
+
+    The authors sort every worker's list whenever a request arrives in the cluster. A worker is not
+    told of other workers' arrivals; it sorts at its own and every `resort_s`, their mean distance.
 
     The key is the prefill time while any request of the batch lacks its KV, else the decode time
     that the batch's first request has left (its output length is known: an oracle).
     """
 
-    def __init__(self, costs: CostModel, max_batch: int, drop_after_s: float) -> None:
+    def __init__(
+        self, costs: CostModel, max_batch: int, drop_after_s: float, resort_s: float = math.inf
+    ) -> None:
         self._costs = costs
         self._max_batch = max_batch
         self._drop_after_s = drop_after_s
+        self._resort_s = resort_s
         self._batches: list[_Batch] = []
         self._loaded: str | None = None
-        self._sorted = True
+        self._sort_at = math.inf
 
     def add(self, request: Request, now: float) -> bool:
         """Join a batch with room or start one; the running decode may lose its turn."""
@@ -50,7 +56,7 @@ class ShortestBatchFirst:
             batch = _Batch(request.model)
             self._batches.append(batch)
         batch.jobs[request.id] = _Job(request)
-        self._sorted = False
+        self._sort_at = now
         return True
 
     def next_work(self, now: float) -> Work:
@@ -59,9 +65,9 @@ class ShortestBatchFirst:
             return Fail(late)
         if not self._batches:
             return Idle()
-        if not self._sorted:
+        if now >= self._sort_at:
             self._batches.sort(key=self._remaining_s)
-            self._sorted = True
+            self._sort_at = now + self._resort_s
         batch = self._batches[0]
         if batch.model != self._loaded:
             self._loaded = batch.model
@@ -72,7 +78,7 @@ class ShortestBatchFirst:
         if unserved:
             return Prefill(batch.model, unserved)
         requests = tuple(job.request for job in batch.jobs.values())
-        return Decode(batch.model, requests, self._patience(now))
+        return Decode(batch.model, requests, min(self._patience(now), self._sort_at - now))
 
     def record(self, work: Work, outcome: Outcome, now: float) -> None:
         """Count tokens and forget what is finished."""

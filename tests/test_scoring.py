@@ -213,3 +213,11 @@ def test_mean_active_counts_models_second_by_second(spans, begin, length):
     )
     mean = mean_active(model, start, end, float(begin), float(until))
     assert mean == pytest.approx(busy / length, abs=1e-9)
+
+
+def test_a_failed_request_has_no_token_on_time():
+    lines = timelines([1.0, 1.05], [2.0, 2.05])
+    scores = score(lines, np.zeros(2), Slo(10.0, 0.1), failed=np.array([False, True]))
+    assert scores.on_time.tolist() == [2, 0]
+    assert scores.artifact_qos.tolist() == [1.0, 0.0]
+    assert scores.joint.tolist() == [True, False]

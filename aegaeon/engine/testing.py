@@ -1,0 +1,152 @@
+"""Tiny random models for tests of the live engine: real architectures, a few hundred kilobytes.
+
+They are written as ordinary Hugging Face folders with a byte-level tokenizer, so an engine cannot
+tell them from a checkpoint. Weights are scaled so that greedy tokens vary and depend on the KV
+cache: a wrong block changes a token.
+"""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from aegaeon.engine.pool import DevicePool
+    from aegaeon.engine.shell import Shell
+    from aegaeon.engine.vllm_parts import ShellOptions
+
+VOCABULARY = 512
+GREEDY: Mapping[str, Any] = {"temperature": 0.0, "max_tokens": 40, "ignore_eos": True}
+END = 0
+HEAD_DIM = 32
+
+
+@dataclass(frozen=True, slots=True)
+class TinyModel:
+    """Shape of a random model; `type` is a Hugging Face model type, `extra` more of its config."""
+
+    name: str
+    type: str = "qwen2"
+    layers: int = 2
+    heads: int = 4
+    kv_heads: int = 2
+    head_dim: int = HEAD_DIM
+    ffn: int = 128
+    dtype: str = "float32"
+    tied: bool = False
+    seed: int = 0
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    def build(self, folder: Path) -> Path:
+        """Write the model and a byte-level tokenizer below `folder`; return its own folder."""
+        import torch
+        from transformers import AutoConfig, AutoModelForCausalLM
+
+        hidden = self.heads * self.head_dim
+        config = AutoConfig.for_model(
+            self.type,
+            vocab_size=VOCABULARY,
+            hidden_size=hidden,
+            intermediate_size=self.ffn,
+            num_hidden_layers=self.layers,
+            num_attention_heads=self.heads,
+            num_key_value_heads=self.kv_heads,
+            head_dim=self.head_dim,
+            max_position_embeddings=4096,
+            initializer_range=1.0,
+            tie_word_embeddings=self.tied,
+            bos_token_id=END,
+            eos_token_id=END,
+            pad_token_id=END,
+            **self.extra,
+        )
+        with torch.random.fork_rng():
+            torch.manual_seed(self.seed)
+            model = AutoModelForCausalLM.from_config(config)
+            for name, weight in model.named_parameters():
+                if self.tied and "embed" in name:
+                    # Else the last token's own embedding outweighs what attention adds.
+                    weight.data.mul_(0.05)
+                elif weight.dim() == 2 and "embed" not in name and "lm_head" not in name:
+                    weight.data.normal_(std=weight.shape[1] ** -0.5)
+        path = folder / self.name
+        model.to(getattr(torch, self.dtype)).save_pretrained(path)
+        _save_tokenizer(path)
+        return path
+
+
+def _save_tokenizer(path: Path) -> None:
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    pieces = ["</s>", *alphabet]
+    pairs = [(a, b) for a in string.ascii_lowercase for b in string.ascii_lowercase]
+    merges = pairs[: VOCABULARY - len(pieces)]
+    pieces += [a + b for a, b in merges]
+    vocabulary = {piece: number for number, piece in enumerate(pieces)}
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=merges))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="</s>").save_pretrained(path)
+
+
+ZOO: tuple[TinyModel, ...] = (
+    TinyModel("qwen-a", "qwen2", seed=1),
+    TinyModel("qwen-b", "qwen2", seed=2, tied=True),
+    TinyModel("llama", "llama", layers=3, kv_heads=1, dtype="bfloat16", seed=3),
+    TinyModel(
+        "mistral", "mistral", layers=4, seed=4,
+        extra={"sliding_window": 64},
+    ),
+)  # fmt: skip
+
+
+class TinyNode:
+    """One node's shared memory and the devices on it, all on the CPU."""
+
+    def __init__(self, slab_bytes: int = 1 << 20, slabs: int = 32) -> None:
+        from aegaeon.engine.memory import KvPool, SharedDirectory, WeightCache, open_device
+
+        self.shared = SharedDirectory.create("tests")
+        self.device = open_device("cpu")
+        self.cache = WeightCache(self.shared, 2 << 30, self.device)
+        self.host_kv = KvPool.create(self.shared, slab_bytes, slabs, self.device)
+
+    def pool(
+        self, kv_bytes: int = 1 << 20, slot_bytes: int = 4 << 20, weight_slots: int = 2
+    ) -> DevicePool:
+        """Reserve a device's memory."""
+        from aegaeon.engine.pool import DevicePool
+
+        return DevicePool(
+            self.device,
+            self.cache,
+            self.host_kv,
+            slot_bytes=slot_bytes,
+            kv_bytes=kv_bytes,
+            weight_slots=weight_slots,
+        )
+
+    def shells(
+        self, pool: DevicePool, folder: Path, models: Sequence[TinyModel] = ZOO
+    ) -> dict[str, Shell]:
+        """Build the models below `folder` and an engine for each on `pool`."""
+        from aegaeon.engine.shell import Shell
+
+        return {m.name: Shell(m.name, m.build(folder), pool, tiny_options(m)) for m in models}
+
+    def close(self) -> None:
+        """Give everything back."""
+        self.host_kv.close()
+        self.shared.close()
+
+
+def tiny_options(model: TinyModel) -> ShellOptions:
+    """Return how the engines of tiny models are made."""
+    from aegaeon.engine.vllm_parts import ShellOptions
+
+    return ShellOptions(dtype=model.dtype, max_model_len=256, block_size=32)

@@ -1,0 +1,95 @@
+"""Shells of tiny models on one small device, and vLLM itself as the reference."""
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aegaeon.engine.testing import GREEDY
+
+# Spinning worker threads make tiny steps many times slower on a shared machine.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(scope="session")
+def node() -> Iterator[Any]:
+    pytest.importorskip("vllm")
+    from aegaeon.engine.testing import TinyNode
+
+    made = TinyNode()
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("models")
+
+
+@pytest.fixture(scope="session")
+def zoo(node, models) -> Mapping[str, Any]:
+    """Shells of all tiny models on a device whose KV arena holds about one model's requests."""
+    return node.shells(node.pool(), models)
+
+
+@pytest.fixture
+def pool(zoo) -> Any:
+    return next(iter(zoo.values()))._lent.pool
+
+
+class Reference:
+    """vLLM's own engine, one request at a time: what each model does alone."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._engines: dict[str, Any] = {}
+
+    def run(self, name: str, prompt: list[int], params: Mapping[str, Any]) -> Any:
+        from vllm.sampling_params import RequestOutputKind, SamplingParams, StructuredOutputsParams
+
+        engine = self._engines.get(name) or self._make(name)
+        values = {"detokenize": True, **params}
+        if "structured_outputs" in values:
+            values["structured_outputs"] = StructuredOutputsParams(**values["structured_outputs"])
+        values["output_kind"] = RequestOutputKind.FINAL_ONLY
+        engine.add_request("r", {"prompt_token_ids": prompt}, SamplingParams(**values))
+        while True:
+            for output in engine.step():
+                if output.finished:
+                    return output
+
+    def tokens(self, name: str, prompt: list[int], params: Mapping[str, Any] = GREEDY) -> list[int]:
+        return list(self.run(name, prompt, params).outputs[0].token_ids)
+
+    def _make(self, name: str) -> Any:
+        from vllm.engine.arg_utils import EngineArgs
+        from vllm.v1.engine.llm_engine import LLMEngine
+
+        from aegaeon.engine.testing import ZOO, tiny_options
+        from aegaeon.engine.vllm_parts import plain_gemm
+
+        options = tiny_options(next(m for m in ZOO if m.name == name))
+        with plain_gemm():
+            engine = LLMEngine.from_engine_args(
+                EngineArgs(
+                    model=str(self._folder / name),
+                    dtype=options.dtype,
+                    max_model_len=options.max_model_len,
+                    block_size=options.block_size,
+                    enforce_eager=True,
+                    enable_prefix_caching=False,
+                    async_scheduling=False,
+                    kv_cache_memory_bytes=1 << 20,
+                    disable_log_stats=True,
+                )
+            )
+        engine.engine_core._finalizer.detach()
+        self._engines[name] = engine
+        return engine
+
+
+@pytest.fixture(scope="session")
+def reference(zoo, models) -> Reference:
+    return Reference(models)
