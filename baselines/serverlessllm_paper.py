@@ -18,6 +18,9 @@ from baselines.colocated import ContinuousBatching
 from baselines.serverlessllm import ServerlessLLM
 from baselines.shortest_batch import ShortestBatchFirst
 
+# Mean intervals between a worker's own arrivals after which it takes the traffic for ended.
+_GAPS = 5.0
+
 
 @dataclass
 class ServerlessLLMPaper(System):
@@ -46,7 +49,10 @@ class ServerlessLLMPaper(System):
         if self.shortest_first:
             arrivals = sum(deployment.rates.values())
             resort_s = 1.0 / arrivals if arrivals else float("inf")
-            return ShortestBatchFirst(deployment.costs, self.max_batch, drop_after_s, resort_s)
+            gap_s = _GAPS * resort_s * deployment.gpus
+            return ShortestBatchFirst(
+                deployment.costs, self.max_batch, drop_after_s, resort_s, gap_s
+            )
         return ContinuousBatching(drop_after_s=drop_after_s)
 
 

@@ -5,45 +5,63 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
-from aegaeon.core import CostModel, Decode, Fail, Idle, Outcome, Prefill, Request, Work
-
-
-@dataclass(slots=True)
-class _Job:
-    """A request and how far it is; `cached` tells whether its KV is on the device."""
-
-    request: Request
-    generated: int = 0
-    cached: bool = False
+from aegaeon.core import CostModel, Decode, Fail, Idle, ModelCost, Outcome, Prefill, Request, Work
 
 
 @dataclass(slots=True)
 class _Batch:
+    """Requests of one model; `remaining_s` is the sort key, None when it must be computed anew."""
+
     model: str
     jobs: dict[int, _Job] = field(default_factory=dict)
+    remaining_s: float | None = None
 
     def unserved(self) -> tuple[Request, ...]:
-        return tuple(job.request for job in self.jobs.values() if not job.cached)
+        return tuple([job.request for job in self.jobs.values() if not job.cached])
+
+
+@dataclass(slots=True)
+class _Job:
+    """A request, its batch and how far it is; `cached`: its KV is on the device."""
+
+    request: Request
+    batch: _Batch
+    generated: int = 0
+    cached: bool = False
+
+    @property
+    def length(self) -> int:
+        return self.request.input_tokens + self.generated
 
 
 class ShortestBatchFirst:
     """Batches of at most `max_batch` requests of one model, sorted anew on every arrival anywhere.
 
     The authors sort every worker's list whenever a request arrives in the cluster. A worker is not
-    told of other workers' arrivals; it sorts at its own and every `resort_s`, their mean distance.
+    told of other workers' arrivals; it sorts at its own and every `resort_s`, their mean distance,
+    until `traffic_gap_s` after its last one, when the traffic has most likely ended.
 
     The key is the prefill time while any request of the batch lacks its KV, else the decode time
     that the batch's first request has left (its output length is known: an oracle).
     """
 
     def __init__(
-        self, costs: CostModel, max_batch: int, drop_after_s: float, resort_s: float = math.inf
+        self,
+        costs: CostModel,
+        max_batch: int,
+        drop_after_s: float,
+        resort_s: float = math.inf,
+        traffic_gap_s: float = math.inf,
     ) -> None:
         self._costs = costs
         self._max_batch = max_batch
         self._drop_after_s = drop_after_s
         self._resort_s = resort_s
+        self._traffic_gap_s = traffic_gap_s
+        self._last_arrival = -math.inf
         self._batches: list[_Batch] = []
+        self._jobs: dict[int, _Job] = {}
+        self._without_token: dict[int, _Job] = {}
         self._loaded: str | None = None
         self._sort_at = math.inf
 
@@ -55,8 +73,10 @@ class ShortestBatchFirst:
         else:
             batch = _Batch(request.model)
             self._batches.append(batch)
-        batch.jobs[request.id] = _Job(request)
-        self._sort_at = now
+        job = _Job(request, batch)
+        batch.jobs[request.id] = self._jobs[request.id] = self._without_token[request.id] = job
+        batch.remaining_s = None
+        self._sort_at = self._last_arrival = now
         return True
 
     def next_work(self, now: float) -> Work:
@@ -67,64 +87,74 @@ class ShortestBatchFirst:
             return Idle()
         if now >= self._sort_at:
             self._batches.sort(key=self._remaining_s)
-            self._sort_at = now + self._resort_s
+            again = now + self._resort_s
+            busy = again < self._last_arrival + self._traffic_gap_s
+            self._sort_at = again if busy else math.inf
         batch = self._batches[0]
         if batch.model != self._loaded:
-            self._loaded = batch.model
-            for other in self._batches:
-                for job in other.jobs.values():
-                    job.cached = False
+            self._load(batch.model)
         unserved = batch.unserved()
         if unserved:
             return Prefill(batch.model, unserved)
-        requests = tuple(job.request for job in batch.jobs.values())
+        requests = tuple([job.request for job in batch.jobs.values()])
         return Decode(batch.model, requests, min(self._patience(now), self._sort_at - now))
 
     def record(self, work: Work, outcome: Outcome, now: float) -> None:
         """Count tokens and forget what is finished."""
         if not isinstance(work, Prefill | Decode):
             return
-        jobs = {i: job for batch in self._batches for i, job in batch.jobs.items()}
         skipped = {request.id for request in outcome.skipped}
         for request in work.requests:
             if request.id not in skipped:
-                jobs[request.id].cached = True
-                jobs[request.id].generated += outcome.steps
-        self._forget({request.id for request in outcome.finished})
+                job = self._jobs[request.id]
+                job.cached = True
+                job.generated += outcome.steps
+                job.batch.remaining_s = None
+                self._without_token.pop(request.id, None)
+        self._forget(outcome.finished)
 
-    def _forget(self, ids: set[int]) -> None:
-        for batch in self._batches:
-            for ident in ids & batch.jobs.keys():
-                del batch.jobs[ident]
-        self._batches = [batch for batch in self._batches if batch.jobs]
+    def _load(self, model: str) -> None:
+        self._loaded = model
+        for job in self._jobs.values():
+            if job.cached:
+                job.cached = False
+                job.batch.remaining_s = None
+
+    def _forget(self, requests: tuple[Request, ...]) -> None:
+        for request in requests:
+            batch = self._jobs.pop(request.id).batch
+            self._without_token.pop(request.id, None)
+            del batch.jobs[request.id]
+            batch.remaining_s = None
+            if not batch.jobs:
+                self._batches = [other for other in self._batches if other is not batch]
 
     def _patience(self, now: float) -> float:
-        """Return the seconds until the first unserved request is late."""
-        arrivals = [
-            job.request.arrival
-            for batch in self._batches
-            for job in batch.jobs.values()
-            if not job.generated
-        ]
-        return min(arrivals, default=math.inf) + self._drop_after_s - now
+        """Return the seconds until the first request without a token is late."""
+        oldest = next(iter(self._without_token.values()), None)
+        if oldest is None:
+            return math.inf
+        return oldest.request.arrival + self._drop_after_s - now
 
     def _overdue(self, now: float) -> tuple[Request, ...]:
-        late = tuple(
-            job.request
-            for batch in self._batches
-            for job in batch.jobs.values()
-            if not job.generated and now - job.request.arrival > self._drop_after_s
-        )
-        if late:
-            self._forget({request.id for request in late})
-        return late
+        late = []
+        for job in self._without_token.values():
+            if now - job.request.arrival <= self._drop_after_s:
+                break
+            late.append(job.request)
+        self._forget(tuple(late))
+        return tuple(late)
 
     def _remaining_s(self, batch: _Batch) -> float:
-        cost = self._costs[batch.model]
-        if unserved := batch.unserved():
-            lengths = [r.input_tokens + batch.jobs[r.id].generated for r in unserved]
-            return cost.prefill_s(sum(lengths), sum(n * n for n in lengths))
-        job = next(iter(batch.jobs.values()))
-        context = sum(j.request.input_tokens + j.generated for j in batch.jobs.values())
-        step = cost.decode_step_s(len(batch.jobs), context)
-        return step * (job.request.output_tokens - job.generated)
+        if batch.remaining_s is None:
+            batch.remaining_s = _time_left(batch, self._costs[batch.model])
+        return batch.remaining_s
+
+
+def _time_left(batch: _Batch, cost: ModelCost) -> float:
+    missing = [job.length for job in batch.jobs.values() if not job.cached]
+    if missing:
+        return cost.prefill_s(sum(missing), sum(n * n for n in missing))
+    first = next(iter(batch.jobs.values()))
+    step = cost.decode_step_s(len(batch.jobs), sum(job.length for job in batch.jobs.values()))
+    return step * (first.request.output_tokens - first.generated)
