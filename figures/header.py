@@ -85,17 +85,24 @@ def number(load: float, axis: str) -> str:
 
 
 def _ratios(data: Sweep, reference: Reference) -> str:
-    """Compare Aegaeon's load at 90 % with the systems the paper compares it with, in words."""
+    """Write Aegaeon's load at 90 % over a baseline's: ours, its authors' setting, the paper's."""
     parts = []
     for name in reference.ratios or ("serverlessllm",):
         if not {"aegaeon", name} <= set(data.mean):
             continue
-        ours, other = data.crossing("aegaeon"), data.crossing(name)
-        least = other.x if other else float(data.mean.index[0])
-        bound = "≥" if ours and ours.open_ended else "≤" if other and other.open_ended else ""
-        bound = bound if other else ">"
-        ratio = f"{bound}{ours.x / least:.1f}×" if ours else "–"
-        stated = reference.ratios.get(name)
-        paper = f", paper {stated.bound}{stated.value:g}×" if stated else ""
-        parts.append(f"Aegaeon / {look(name).label}: ours {ratio}{paper}")
+        ratios = [f"ours {_ratio(data, name)}"]
+        if (authors := f"{name}_paper") in data.mean:
+            ratios.append(f"authors’ setting {_ratio(data, authors)}")
+        if stated := reference.ratios.get(name):
+            ratios.append(f"paper {stated.bound}{stated.value:g}×")
+        parts.append(f"Over {look(name).label}: {', '.join(ratios)}")
     return " · ".join(parts)
+
+
+def _ratio(data: Sweep, name: str) -> str:
+    ours, other = data.crossing("aegaeon"), data.crossing(name)
+    if ours is None:
+        return "–"
+    bound = "≥" if ours.open_ended else "≤" if other and other.open_ended else ""
+    least = other.x if other else float(data.mean.index[0])
+    return f"{bound if other else '>'}{ours.x / least:.1f}×"
