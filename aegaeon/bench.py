@@ -14,7 +14,7 @@ from rich.table import Table
 
 from aegaeon.config import from_hydra
 from aegaeon.experiment import Plan, plan
-from aegaeon.run import ROOT
+from aegaeon.folders import CONF
 from aegaeon.sim.simulator import Simulator
 from aegaeon.tables import score_simulation
 
@@ -58,7 +58,7 @@ def bench(large: bool = False) -> int:
 
 
 def _plan(overrides: list[str]) -> Plan:
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
         return plan(from_hydra(compose("config", overrides=overrides)), seed=0)
 
 

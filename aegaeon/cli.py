@@ -15,14 +15,11 @@ from rich.text import Text
 
 from aegaeon import __version__
 from aegaeon.errors import UserError
+from aegaeon.folders import FIGURES, RUNS, STORED
 
 _Parser = argparse.ArgumentParser
 _Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 _Act = Callable[[argparse.Namespace], int]
-ROOT = Path(__file__).resolve().parents[1]
-STORED = ROOT / "runs" / "stored"
-RUNS = ROOT / "runs"
-FIGURES = ROOT / "figures" / "out"
 _EPILOG = """examples:
   aegaeon run -m experiment=kick       a sweep of seconds, to see that everything works
   aegaeon run -m experiment=fig11a     all points of Figure 11a; started again, it resumes

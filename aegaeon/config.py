@@ -15,6 +15,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from aegaeon.core import DeviceSpec, ModelSpec
+from aegaeon.engine.options import LiveOptions
 from aegaeon.errors import UserError
 from aegaeon.policy.aegaeon import Aegaeon
 from aegaeon.policy.interface import System
@@ -130,6 +131,13 @@ class Occupancy(Backend):
 
 
 @dataclass
+class Live(LiveOptions, Backend):
+    """vLLM engines under Ray (docs/live.md)."""
+
+    name: str = "live"
+
+
+@dataclass
 class Tracking:
     """Where runs are indexed: `sqlite` (in paths.runs), `none`, or an MLflow server's address."""
 
@@ -177,7 +185,11 @@ def register() -> None:
         "models": {"base_models": Models},
         "workload": {"base_market": Market, "base_trace": Trace},
         "slo": {"base_slo": SloTargets},
-        "backend": {"base_simulated": Simulated, "base_occupancy": Occupancy},
+        "backend": {
+            "base_simulated": Simulated,
+            "base_occupancy": Occupancy,
+            "base_live": Live,
+        },
     }
     for group, nodes in schemas.items():
         for name, node in nodes.items():
@@ -225,3 +237,6 @@ def validate(config: Config) -> None:
             f"models.shares: needs one share of at least 1 for each of models.types "
             f"{sorted(models.types)}, got {dict(models.shares)}"
         )
+
+
+register()

@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from aegaeon.config import Config, Market, Occupancy, Simulated, Trace
+from aegaeon.config import Config, Live, Market, Occupancy, Simulated, Trace
 from aegaeon.core import Deployment, DeviceSpec, ModelSpec, Request, Slo
 from aegaeon.errors import UserError
 from aegaeon.results.schema import NAMES
-from aegaeon.scoring import mean_active
+from aegaeon.scoring import Scores, mean_active
 from aegaeon.sim.occupancy import occupancy
 from aegaeon.sim.simulator import Simulation, Simulator, check_sizes
 from aegaeon.tables import events_table, requests_table, score_simulation, summary
@@ -75,14 +75,18 @@ def plan(config: Config, seed: int) -> Plan:
     return Plan(config, seed, deployment, requests)
 
 
-def run(planned: Plan, progress: Callable[[int], None] | None = None) -> Result:
-    """Carry a plan out on its backend."""
+def run(
+    planned: Plan, progress: Callable[[int], None] | None = None, folder: Path = Path()
+) -> Result:
+    """Carry a plan out on its backend; a live one writes its logs below `folder`."""
     backend = planned.config.backend
     if isinstance(backend, Occupancy):
         return _run_occupancy(planned, backend)
     if isinstance(backend, Simulated):
         return _run_simulated(planned, backend, progress)
-    raise UserError(f"backend: {backend.name!r} is not one of simulated, occupancy")
+    if isinstance(backend, Live):
+        return _run_live(planned, backend, progress, folder)
+    raise UserError(f"backend: {backend.name!r} is not one of simulated, live, occupancy")
 
 
 def _requests(config: Config, seed: int, models: tuple[ModelSpec, ...]) -> list[Request]:
@@ -135,13 +139,37 @@ def _run_simulated(
         config.system, deployment, planned.requests, truth, backend.stepwise, progress
     ).run()
     scores = score_simulation(simulation, deployment.slo)
-    row = _settings(planned) | summary(planned.requests, simulation, scores, planned.duration_s)
-    row["mean_active_models"] = _mean_active(planned, simulation)
     tables = {
         "requests": requests_table(simulation, scores),
         "events": events_table(simulation),
     }
-    return Result(row, tables)
+    return Result(_row(planned, simulation, scores), tables)
+
+
+def _run_live(
+    planned: Plan, backend: Live, progress: Callable[[int], None] | None, folder: Path
+) -> Result:
+    from aegaeon.engine.nodes import check_packages, fingerprint
+
+    check_packages(fingerprint())
+    from aegaeon.engine.live import run_live
+    from aegaeon.live_tables import as_simulation, live_costs, live_events, live_requests
+
+    deployment, system = planned.deployment, planned.config.system
+    live = run_live(system, deployment, planned.requests, backend, folder, planned.seed, progress)
+    simulation = as_simulation(live, deployment.costs)
+    scores = score_simulation(simulation, deployment.slo)
+    tables = {
+        "requests": live_requests(live, simulation, scores),
+        "events": live_events(live, simulation),
+        "costs": live_costs(live),
+    }
+    return Result(_row(planned, simulation, scores) | {"source": "live"}, tables)
+
+
+def _row(planned: Plan, simulation: Simulation, scores: Scores) -> Row:
+    row = _settings(planned) | summary(planned.requests, simulation, scores, planned.duration_s)
+    return row | {"mean_active_models": _mean_active(planned, simulation)}
 
 
 def _mean_active(planned: Plan, simulation: Simulation) -> float:

@@ -9,8 +9,8 @@ from pathlib import Path
 from rich.console import Console
 
 from aegaeon.claims import check, print_table, write_json
-from aegaeon.cli import FIGURES, ROOT, RUNS
 from aegaeon.errors import UserError
+from aegaeon.folders import CONF, FIGURES, ROOT, RUNS
 from aegaeon.results.diff import diff
 from aegaeon.results.store import collect, load_stored
 from aegaeon.run import main as run
@@ -57,7 +57,7 @@ def reproduce(names: Sequence[str], stored: Path, everything: bool = False) -> i
 
 def _run(name: str, everything: bool, console: Console) -> int:
     console.rule(f"[bold]{name}[/bold]", align="left")
-    if not is_sweep(name, ROOT / "conf"):
+    if not is_sweep(name, CONF):
         return run([f"experiment={name}"])
     chosen = [] if everything else [f"system={','.join(SYSTEMS)}"]
     return run(["-m", f"experiment={name}", *chosen])
@@ -65,7 +65,7 @@ def _run(name: str, everything: bool, console: Console) -> int:
 
 def _compare(name: str, stored_dir: Path, everything: bool, console: Console) -> bool:
     stored = load_stored(name, stored_dir)
-    if not everything and is_sweep(name, ROOT / "conf"):
+    if not everything and is_sweep(name, CONF):
         stored = stored[stored["system"].isin(SYSTEMS)]
     report = diff(collect(RUNS, name), stored, RTOL)
     console.print(f"{name}: {report.summary()}", highlight=False)

@@ -19,17 +19,15 @@ from rich.console import Console
 from rich.progress import Progress
 
 from aegaeon import sweep
-from aegaeon.config import Config, from_hydra, register
+from aegaeon.config import Config, from_hydra
 from aegaeon.errors import UserError
 from aegaeon.experiment import Plan, Result, plan, run
+from aegaeon.folders import CONF, ROOT
 from aegaeon.results.config_hash import config_hash
 from aegaeon.results.record import open_run
 from aegaeon.results.store import finished
 
-ROOT = Path(__file__).resolve().parents[1]
 _BAR_FROM_REQUESTS = 20_000
-
-register()
 
 
 def resolve(path: str) -> Path:
@@ -37,7 +35,7 @@ def resolve(path: str) -> Path:
     return ROOT / path
 
 
-@hydra.main(version_base="1.3", config_path=str(ROOT / "conf"), config_name="config")
+@hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
 def _job(cfg: DictConfig) -> None:
     """Run one composed configuration, a run per seed; leave notes for the sweep's own process."""
     note: sweep.Note = {"job": cfg.name, "status": "failed"}
@@ -71,7 +69,7 @@ def _attempt(config: Config, seed: int, settings: dict[str, Any]) -> sweep.Note:
         return {"status": "skipped", "key": key}
     try:
         with open_run(runs_root, config.name, settings, sweep_id=sweep.current()) as record:
-            result = _with_bar(plan(config, seed))
+            result = _with_bar(plan(config, seed), record.directory)
             for name, table in result.tables.items():
                 record.write(name, table)
             return {"status": "finished", "key": key, "row": record.finish(result.row)}
@@ -81,13 +79,13 @@ def _attempt(config: Config, seed: int, settings: dict[str, Any]) -> sweep.Note:
         return {"error": f"{type(error).__name__}: {error}", "user": False}
 
 
-def _with_bar(planned: Plan) -> Result:
+def _with_bar(planned: Plan, folder: Path) -> Result:
     total = len(planned.requests)
     if total < _BAR_FROM_REQUESTS or not sys.stderr.isatty():
-        return run(planned)
+        return run(planned, folder=folder)
     with Progress(console=Console(stderr=True)) as progress:
         task = progress.add_task("requests", total=total)
-        return run(planned, lambda done: progress.update(task, completed=done))
+        return run(planned, lambda done: progress.update(task, completed=done), folder)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -96,7 +94,7 @@ def main(argv: list[str] | None = None) -> int:
     sys.argv = ["aegaeon run", *arguments]
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     many = bool({"-m", "--multirun"} & set(arguments))
-    total = sweep.sweep_size(arguments, ROOT / "conf") if many else None
+    total = sweep.sweep_size(arguments, CONF) if many else None
     with sweep.begin(many, total) as current:
         _job()
         return current.close()

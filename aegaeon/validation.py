@@ -23,9 +23,9 @@ from aegaeon.config import from_hydra
 from aegaeon.core import CostModel, Deployment, ModelCost, Request
 from aegaeon.errors import UserError
 from aegaeon.experiment import Plan, plan
+from aegaeon.folders import CONF
 from aegaeon.goodput import crossing
 from aegaeon.policy.interface import System
-from aegaeon.run import ROOT
 from aegaeon.sim.simulator import Simulator
 from aegaeon.tables import score_simulation
 from workloads import clip_lengths
@@ -104,7 +104,7 @@ def _compare(data: Path, reference: pd.DataFrame) -> Iterator[Comparison]:
 def _plan(system: str, data: Path) -> Plan:
     overrides = [f"system={system}", "hardware=h100x16_16gbs", "workload=artifact"]
     overrides += ["models.count=80", f"workload.path={data / WORKLOAD}"]
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
         return plan(from_hydra(compose("config", overrides=overrides)), seed=0)
 
 

@@ -21,9 +21,9 @@ from hydra import compose, initialize_config_dir
 from aegaeon.config import from_hydra
 from aegaeon.errors import UserError
 from aegaeon.experiment import plan, run
+from aegaeon.folders import ROOT
 from aegaeon.goodput import LEVEL, sweep
 from aegaeon.results.store import load_stored
-from aegaeon.run import ROOT
 from aegaeon.sim.occupancy import expected_active
 
 # %% [markdown]

@@ -6,7 +6,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
-from aegaeon.config import register
+import aegaeon.config  # noqa: F401  (registers the schemas)
 
 CONF = Path(__file__).parents[2] / "conf"
 
@@ -15,7 +15,6 @@ class Composer:
     """From overrides to the composed configuration; `default` is that of no overrides."""
 
     def __init__(self) -> None:
-        register()
         self.default = self()
 
     def __call__(self, *overrides: str) -> DictConfig:

@@ -10,7 +10,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from aegaeon.config import from_hydra, register
+from aegaeon.config import from_hydra
 from aegaeon.core import Slo
 from aegaeon.results.commands import columns_text
 from aegaeon.scoring import Timelines, score
@@ -53,7 +53,6 @@ def test_documented_run_composes(command) -> None:
         else o.input_line
         for o in parsed
     ]
-    register()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         from_hydra(compose("config", overrides=["~local", *first]))
 

@@ -14,7 +14,7 @@ from figures import REGISTRY
 
 ROOT = Path(__file__).parents[2]
 EXPERIMENT_FILES = sorted((ROOT / "conf" / "experiment").glob("*.yaml"))
-NOT_A_FIGURE = {"kick"}
+NOT_A_FIGURE = {"kick", "live_kick"}
 MAX_LINES = 400
 GENERATED = {".git", ".venv", "__pycache__", "outputs", "multirun", "dist", "build"}
 

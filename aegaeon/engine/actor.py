@@ -1,0 +1,159 @@
+"""A Ray actor that owns one device: it hosts a live instance, whose scheduler runs in a thread.
+
+Messages per flush, never per token: events leave in batches through one streaming call.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from queue import SimpleQueue
+from typing import TYPE_CHECKING
+
+import ray
+
+from aegaeon.core import CostModel, Deployment, InstanceSpec, ModelSpec
+from aegaeon.engine.agent import DTYPES
+from aegaeon.engine.calibrate import calibrate
+from aegaeon.engine.events import Event, LiveRequest
+from aegaeon.engine.instance import LiveInstance
+from aegaeon.engine.memory import KvPool, SharedDirectory, WeightCache, open_device
+from aegaeon.engine.options import LiveOptions
+from aegaeon.engine.pool import DevicePool
+from aegaeon.policy.interface import System
+
+if TYPE_CHECKING:
+    from aegaeon.engine.shell import Shell
+
+# A slot also holds buffers, and tensors that an engine pads.
+_SLOT_MARGIN, _SLOT_EXTRA = 1.1, 4 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class InstancePlan:
+    """What an instance needs to open: `paths` are the models' checkpoints on its node."""
+
+    spec: InstanceSpec
+    models: tuple[ModelSpec, ...]
+    costs: CostModel
+    shared: str
+    paths: Mapping[str, str]
+    options: LiveOptions
+
+
+class InstanceActor:
+    """One device. Everything that touches it runs in one thread, which CUDA and OpenMP need."""
+
+    def __init__(self, log: str) -> None:
+        _write_output_to(Path(log))
+        self._engine = ThreadPoolExecutor(1, thread_name_prefix="engine")
+        # The slowest import; it overlaps with the making of the node's models.
+        self._engine.submit(importlib.import_module, "aegaeon.engine.shell")
+        self._out: SimpleQueue[Sequence[Event] | BaseException | None] = SimpleQueue()
+        self._instance: LiveInstance | None = None
+        self._memory = ExitStack()
+
+    def node(self) -> str:
+        """Return the id of the Ray node that this actor is on."""
+        return str(ray.get_runtime_context().get_node_id())
+
+    def now(self) -> float:
+        """Return this machine's monotonic clock, in seconds."""
+        return time.perf_counter()
+
+    def open(self, plan: InstancePlan) -> CostModel:
+        """Make an engine for every model and return what they cost here."""
+        return self._engine.submit(self._open, plan).result()
+
+    def start(self, system: System, deployment: Deployment, began: float) -> None:
+        """Start the scheduler; `began` is the run's time 0 on this machine's monotonic clock."""
+
+        def clock() -> float:
+            return time.perf_counter() - began
+
+        scheduler = system.scheduler(deployment, self._plan.spec)
+        self._instance = LiveInstance(
+            self._plan.spec, scheduler, self._pool, self._shells, self._out.put, clock
+        )
+        self._engine.submit(self._run, self._instance)
+
+    def accept(self, request: LiveRequest) -> None:
+        """Take a request in."""
+        if self._instance is None:
+            raise RuntimeError("a request came before the instance was started")
+        self._instance.accept(request)
+
+    def events(self) -> Iterator[Sequence[Event]]:
+        """Yield batches of events until the instance stops; raise what stopped it, if anything."""
+        while (item := self._out.get()) is not None:
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+
+    def stop(self) -> None:
+        """Let the instance finish the work it is doing, then end its events."""
+        if self._instance is not None:
+            self._instance.stop()
+
+    def close(self) -> None:
+        """Stop, and give the node's memory back."""
+        self.stop()
+        self._engine.submit(self._memory.close).result()
+
+    def _open(self, plan: InstancePlan) -> CostModel:
+        self._plan, options = plan, plan.options
+        device = open_device(options.device)
+        shared = self._memory.enter_context(SharedDirectory.attach(plan.shared))
+        host_kv = KvPool.attach(shared, device)
+        self._memory.callback(host_kv.close)
+        largest = max([model.weight_bytes for model in plan.models])
+        self._pool = DevicePool(
+            device,
+            WeightCache(shared, options.cache_bytes, device),
+            host_kv,
+            slot_bytes=int(largest * _SLOT_MARGIN) + _SLOT_EXTRA,
+            kv_bytes=int(plan.spec.kv_bytes),
+            weight_slots=plan.spec.weight_slots,
+        )
+        self._memory.callback(self._pool.close)
+        self._shells = {model.name: self._shell(model) for model in plan.models}
+        if not options.calibrate:
+            return plan.costs
+        return calibrate(self._pool, self._shells, plan.costs)
+
+    def _shell(self, model: ModelSpec) -> Shell:
+        from aegaeon.engine.shell import Shell
+        from aegaeon.engine.vllm_parts import ShellOptions
+
+        options = ShellOptions(
+            dtype=DTYPES.get(model.dtype_bytes, "auto"),
+            max_model_len=model.max_len,
+            block_size=self._plan.options.block_size,
+        )
+        return Shell(model.name, Path(self._plan.paths[model.name]), self._pool, options)
+
+    def _run(self, instance: LiveInstance) -> None:
+        try:
+            instance.run()
+        except BaseException as error:
+            self._out.put(error)
+            raise
+        self._out.put(None)
+
+
+def _write_output_to(log: Path) -> None:
+    """Send all that this process prints, C++ libraries included, to a file of its own."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    os.close(descriptor)

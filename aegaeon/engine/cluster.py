@@ -1,0 +1,220 @@
+"""Ray for a live run: start or join it, check every node, reserve devices, leave nothing behind."""
+
+from __future__ import annotations
+
+import logging
+import os
+import resource
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import ray
+from ray._raylet import Config
+from ray.exceptions import AuthenticationError, GetTimeoutError, RayError, RayTaskError
+from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from aegaeon.core import Fleet
+from aegaeon.engine.memory.cleanup import remove_leftovers
+from aegaeon.engine.nodes import SLOT, check_fingerprints, fingerprint
+from aegaeon.engine.options import LiveOptions
+from aegaeon.errors import UserError
+
+_OBJECT_STORE_BYTES = 100_000_000
+_ATTEMPTS = 3
+_BACK_OFF_S = 2.0
+_CHECK_TIMEOUT_S = 120.0
+
+
+@contextmanager
+def connected(options: LiveOptions, slots: int) -> Iterator[None]:
+    """Be connected to a Ray cluster whose nodes all equal this one.
+
+    A Ray started here (address `local`) has `slots` devices and ends with the block; one that this
+    process is connected to already, or that was joined, goes on. Raises UserError.
+    """
+    if ray.is_initialized():
+        _check_nodes()
+        yield
+        return
+    _set_auth(options.auth)
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    _raise_file_limit()
+    _init(options, slots)
+    try:
+        with _terminable():
+            _check_nodes()
+            yield
+    finally:
+        ray.shutdown()
+        if options.address == "local":
+            # Its processes are gone; a killed agent could not remove its memory.
+            remove_leftovers()
+
+
+def _set_auth(mode: str) -> None:
+    if mode not in ("token", "disabled"):
+        raise UserError(f"backend.auth: {mode!r} is neither token nor disabled")
+    os.environ["RAY_AUTH_MODE"] = mode
+    # Ray has read the mode when it was imported; this is how it reads it again.
+    Config.initialize("")
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Let SIGTERM unwind the stack: Ray's own handler aborts, and nothing would be cleaned up."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
+
+
+def _raise_file_limit() -> None:
+    """Ray's processes inherit it, and each holds many sockets and mapped files."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _init(options: LiveOptions, slots: int) -> None:
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if options.address == "local":
+        gpus = slots if options.device != "cpu" else 0
+        ray.init(
+            address="local",
+            num_cpus=os.cpu_count() or 1,
+            num_gpus=gpus,
+            resources={SLOT: slots},
+            include_dashboard=False,
+            object_store_memory=_OBJECT_STORE_BYTES,
+            **quiet,
+        )
+        return
+    for attempt in range(1, _ATTEMPTS + 1):
+        try:
+            ray.init(address=options.address, **quiet)
+        except AuthenticationError as error:
+            raise UserError(
+                "Ray asks for a token and none was found; copy the head node's (`ray "
+                "get-auth-token` prints it) or start every node with RAY_AUTH_MODE=disabled and "
+                "set backend.auth=disabled"
+            ) from error
+        except (ConnectionError, RuntimeError) as error:
+            if attempt == _ATTEMPTS:
+                reason = str(error).strip().splitlines()[0]
+                raise UserError(
+                    f"backend.address: no Ray cluster answers at {options.address!r} ({reason}); "
+                    "start one (docs/live.md) or use backend.address=local"
+                ) from error
+            # A head that is busy answers at the second try.
+            time.sleep(_BACK_OFF_S * attempt)
+        else:
+            return
+
+
+def _check_nodes() -> None:
+    """Refuse a cluster in which some node has other versions than this process."""
+    # Ray takes plain functions only, and this one is cached.
+    ask = ray.remote(fingerprint.__wrapped__)
+    ids = [node["NodeID"] for node in ray.nodes() if node["Alive"]]
+    asked = {
+        f"node {ident[:8]}": ask.options(
+            num_cpus=0, scheduling_strategy=NodeAffinitySchedulingStrategy(ident, soft=False)
+        ).remote()
+        for ident in ids
+    }
+    found = {}
+    for name, ref in asked.items():
+        try:
+            found[name] = ray.get(ref, timeout=_CHECK_TIMEOUT_S)
+        except RayError as error:
+            reason = str(error).strip().splitlines()[-1]
+            raise UserError(
+                f"Ray cluster: {name} cannot run our code ({reason}); install this commit and its "
+                "lock there (docs/live.md)"
+            ) from error
+    check_fingerprints(fingerprint(), found)
+
+
+@contextmanager
+def reserved(fleet: Fleet, gpus: bool, timeout_s: float) -> Iterator[dict[int, tuple[Any, int]]]:
+    """Reserve a device per instance; yield (placement group, bundle) by the instance's id.
+
+    Instances of one node of the fleet come to one node of the cluster, where they share host
+    memory. Raises UserError with what is needed and available when that takes too long.
+    """
+    by_node: dict[int, list[int]] = {}
+    for spec in fleet:
+        by_node.setdefault(spec.node, []).append(spec.id)
+    bundle = {SLOT: 1.0, "GPU": 1.0} if gpus else {SLOT: 1.0}
+    _check_total(by_node, bundle)
+    groups: list[PlacementGroup] = []
+    try:
+        for ids in by_node.values():
+            groups.append(placement_group([dict(bundle) for _ in ids], strategy="STRICT_PACK"))
+        _await(groups, by_node, timeout_s)
+        places = {
+            ident: (group, i)
+            for group, ids in zip(groups, by_node.values(), strict=True)
+            for i, ident in enumerate(ids)
+        }
+        yield places
+    finally:
+        for group in groups:
+            remove_placement_group(group)
+
+
+def _check_total(by_node: dict[int, list[int]], bundle: dict[str, float]) -> None:
+    """Refuse at once what no waiting can help."""
+    there = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    for name in bundle:
+        sizes = sorted([r.get(name, 0.0) for r in there], reverse=True)
+        wanted = sorted([len(ids) for ids in by_node.values()], reverse=True)
+        if sum(sizes) < sum(wanted) or max(sizes) < wanted[0]:
+            raise UserError(
+                f"Ray cluster: needed {_needs(by_node)} of resource {name}, the cluster has "
+                f"{sum(sizes):g} ({', '.join([f'{s:g}' for s in sizes])} per node); start more "
+                f"nodes with --resources='{{\"{SLOT}\": DEVICES}}' (docs/live.md), or lower "
+                "hardware.gpus or hardware.gpus_per_node"
+            )
+
+
+def _await(
+    groups: Sequence[PlacementGroup], by_node: dict[int, list[int]], timeout_s: float
+) -> None:
+    try:
+        ray.get([group.ready() for group in groups], timeout=timeout_s)
+    except GetTimeoutError as error:
+        free = ray.available_resources()
+        raise UserError(
+            f"Ray cluster: needed {_needs(by_node)} of resource {SLOT}, after {timeout_s:g} s "
+            f"{free.get(SLOT, 0.0):g} of {ray.cluster_resources().get(SLOT, 0.0):g} are available; "
+            "wait for the run that uses them, or start more nodes"
+        ) from error
+
+
+def _needs(by_node: dict[int, list[int]]) -> str:
+    return " + ".join([str(len(ids)) for ids in by_node.values()])
+
+
+def fetch(refs: Any, timeout_s: float, what: str) -> Any:  # noqa: ANN401
+    """Return `ray.get(refs)`; a UserError raised there is raised here, without Ray's wrapping."""
+    try:
+        return ray.get(refs, timeout=timeout_s)
+    except RayTaskError as error:
+        if isinstance(error.cause, UserError):
+            raise UserError(str(error.cause)) from None
+        raise
+    except GetTimeoutError as error:
+        raise UserError(
+            f"{what}: not done after {timeout_s:g} s; see the logs in the run's directory, or "
+            "raise backend.start_timeout_s"
+        ) from error

@@ -1,0 +1,42 @@
+"""What a user may set of the live backend; also the schema of its configuration group."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+TINY = "tiny-"
+
+
+@dataclass
+class LiveOptions:
+    """How instances are started, and how much memory they and their nodes set aside.
+
+    Attributes:
+        address: `local` starts a Ray of its own and ends it; `auto` joins the one that runs on this
+            machine; anything else is the address of one to join.
+        auth: Ray's `RAY_AUTH_MODE`: `token`, or `disabled` on a closed network.
+        device: `cpu` or `cuda`; one device per instance.
+        threads: OMP_NUM_THREADS of each instance.
+        checkpoints: folder per model type; a type called tiny-ARCHITECTURE needs none.
+        kv_bytes: room for KV per device; 0 takes what the device's memory leaves.
+        cache_bytes: budget of a node's host weight cache.
+        slab_bytes, slabs: a node's host KV pool.
+        block_size: tokens per KV block.
+        calibrate: tell the policies costs measured at the start instead of estimated ones.
+        start_timeout_s: how long to wait for devices, and for instances to be ready.
+        stall_timeout_s: a run with open requests in which nothing happens for so long is broken.
+    """
+
+    address: str = "local"
+    auth: str = "token"
+    device: str = "cpu"
+    threads: int = 1
+    checkpoints: dict[str, str] = field(default_factory=dict)
+    kv_bytes: int = 0
+    cache_bytes: int = 2 << 30
+    slab_bytes: int = 1 << 20
+    slabs: int = 64
+    block_size: int = 32
+    calibrate: bool = True
+    start_timeout_s: float = 300.0
+    stall_timeout_s: float = 60.0

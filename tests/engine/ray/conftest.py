@@ -1,0 +1,17 @@
+"""A Ray token of this test session's own, and a controller on fakes."""
+
+import os
+import uuid
+
+import pytest
+from fake_ports import Bench
+
+# Spinning worker threads make tiny steps many times slower on a shared machine.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Ray would write one into the user's home; it also tells our processes from others'.
+os.environ.setdefault("RAY_AUTH_TOKEN", uuid.uuid4().hex)
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return Bench()

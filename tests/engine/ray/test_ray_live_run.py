@@ -1,0 +1,97 @@
+"""A live run from requests to tokens: right, complete, and nothing stays behind."""
+
+import os
+
+import pytest
+from live_market import KV_BYTES, alone, deployment, leftovers, ours, requests
+
+from aegaeon.core import Stage
+from aegaeon.engine.options import LiveOptions
+from aegaeon.live_tables import as_simulation, live_events, live_requests
+from aegaeon.policy.aegaeon import Aegaeon
+from aegaeon.tables import score_simulation, summary
+
+pytest.importorskip("ray")
+pytest.importorskip("vllm")
+pytestmark = pytest.mark.live
+
+MODELS, COUNT = 4, 24
+
+
+@pytest.fixture(scope="module")
+def plan():
+    return deployment(MODELS, gpus=2)
+
+
+@pytest.fixture(scope="module")
+def run(plan, tmp_path_factory):
+    from aegaeon.engine.live import run_live
+
+    before = leftovers()
+    folder = tmp_path_factory.mktemp("run")
+    system = Aegaeon(prefill=1, decode=1, qmax_s=0.05)
+    options = LiveOptions(kv_bytes=KV_BYTES)
+    done = run_live(system, plan, requests(MODELS, COUNT, 0.05), options, folder, seed=5)
+    return done, folder, before
+
+
+def test_nothing_stays_behind(run):
+    import ray
+
+    _, _, before = run
+    assert not ray.is_initialized()
+    assert ours() == []
+    assert leftovers() <= before
+
+
+def test_tokens_are_those_of_each_model_alone(run, plan, tmp_path):
+    from aegaeon.engine.live import prompts
+
+    done, *_ = run
+    live = prompts(requests(MODELS, COUNT, 0.05), seed=5)
+    expected = alone(plan, live, tmp_path)
+    assert {t.request.id: t.tokens for t in done.tracks} == expected
+    assert len({tuple(tokens) for tokens in expected.values()}) > COUNT / 2
+
+
+def test_every_request_is_told_in_full(run):
+    done, *_ = run
+    assert len(done.tracks) == COUNT
+    for track in done.tracks:
+        assert track.failure is None
+        assert track.request.arrival <= track.sent < track.request.arrival + 0.2
+        assert track.sent <= track.prefill_start <= track.times[0]
+        assert track.times == sorted(track.times)
+        assert track.times[-1] <= track.finish < 60
+    stages = {spec.id: spec.stage for spec in done.fleet}
+    kinds = {(stages[instance], ran.kind) for instance, ran in done.work}
+    assert kinds == {(Stage.PREFILL, "prefill"), (Stage.DECODE, "decode")}
+    decoded = [t for t in done.tracks if t.request.output_tokens > 1]
+    assert all(t.decode_s > 0 for t in decoded)
+    assert {instance for instance, _ in done.switches} == {0, 1}
+    # What the prefill instance wrote to the host pool came to the decoding one.
+    handed = sum([move.in_bytes for instance, move in done.moves if instance == 1])
+    assert handed > 0
+
+
+def test_a_live_run_is_scored_and_stored_like_a_simulated_one(run, plan):
+    done, *_ = run
+    simulation = as_simulation(done, plan.costs)
+    scores = score_simulation(simulation, plan.slo)
+    row = summary([t.request for t in done.tracks], simulation, scores, 1.0)
+    assert (row["requests"], row["finished"], row["failed"]) == (COUNT, COUNT, 0)
+    assert row["switches"] == len(done.switches) > 4
+    assert 0 < row["ttft_p50_s"] < 30
+    table = live_requests(done, simulation, scores)
+    assert (table["sent_s"] >= table["arrival_s"]).all()
+    assert (table["first_token_s"] <= table["finish_s"]).all()
+    assert set(table["status"]) == {"finished"}
+    events = live_events(done, simulation)
+    assert (events.loc[events.kind == "switch", "bytes"] > 0).all()
+    assert len(events) == len(done.switches) + len(done.moves)
+
+
+def test_each_instance_has_a_log(run):
+    _, folder, _ = run
+    names = sorted(os.listdir(folder / "logs"))
+    assert names == ["instance_0_prefill.log", "instance_1_decode.log"]
