@@ -72,6 +72,10 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("--data", type=Path, required=True, help="folder of the artifact's files")
     mlflow = _command(commands, "mlflow", _mlflow, "open the MLflow UI on the local runs")
     mlflow.add_argument("--port", type=int, default=5000)
+    cluster = _command(commands, "cluster", _cluster, "print the commands that start Ray on nodes")
+    cluster.add_argument("hosts", nargs="+", metavar="HOST", help="the first is the head")
+    cluster.add_argument("--slots", type=int, default=8, help="devices per node")
+    cluster.add_argument("--gpus", type=int, default=8, help="of them GPUs, per node")
     bench = _command(commands, "bench", _bench, "time the simulator")
     bench.add_argument("--large", action="store_true", help="also 2,000 models for an hour")
     return parser
@@ -194,6 +198,14 @@ def _mlflow(options: argparse.Namespace) -> int:
     quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     Console().print(f"MLflow at http://localhost:{options.port} (Ctrl-C ends it)")
     return subprocess.call(server, env=os.environ | quiet)
+
+
+def _cluster(options: argparse.Namespace) -> int:
+    from aegaeon.engine.nodes import start_lines
+
+    for host, line in start_lines(options.hosts, options.slots, options.gpus):
+        Console().print(f"{host}: {line}", highlight=False, markup=False, soft_wrap=True)
+    return 0
 
 
 def _bench(options: argparse.Namespace) -> int:
