@@ -75,7 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     cluster = _command(commands, "cluster", _cluster, "print the commands that start Ray on nodes")
     cluster.add_argument("hosts", nargs="+", metavar="HOST", help="the first is the head")
     cluster.add_argument("--slots", type=int, default=8, help="devices per node")
-    cluster.add_argument("--gpus", type=int, default=8, help="of them GPUs, per node")
+    cluster.add_argument("--cpu", action="store_true", help="the nodes have no GPUs")
     bench = _command(commands, "bench", _bench, "time the simulator")
     bench.add_argument("--large", action="store_true", help="also 2,000 models for an hour")
     return parser
@@ -203,7 +203,7 @@ def _mlflow(options: argparse.Namespace) -> int:
 def _cluster(options: argparse.Namespace) -> int:
     from aegaeon.engine.nodes import start_lines
 
-    for host, line in start_lines(options.hosts, options.slots, options.gpus):
+    for host, line in start_lines(options.hosts, options.slots, not options.cpu):
         Console().print(f"{host}: {line}", highlight=False, markup=False, soft_wrap=True)
     return 0
 
