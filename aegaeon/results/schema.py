@@ -168,8 +168,17 @@ def _check_values(table: pa.Table, where: Path) -> None:
             found = f"between {bounds['min']} and {bounds['max']}"
             wanted = "a share from 0 to 1" if high == 1.0 else "a finite number >= 0"
             raise _refusal(where, column.name, found, wanted)
+    _check_scored(table, where)
     if strange := set(table.column("source").to_pylist()) - set(SOURCES):
         raise _refusal(where, "source", repr(strange.pop()), f"one of {', '.join(SOURCES)}")
+
+
+def _check_scored(table: pa.Table, where: Path) -> None:
+    """Refuse a row that had tokens to serve and no attainment; figure 4 counts models only."""
+    served = pc.greater(table.column("tokens"), 0)
+    for name in ("slo_attainment", "joint_attainment"):
+        if pc.any(pc.and_(served, pc.is_null(table.column(name)))).as_py():
+            raise _refusal(where, name, "empty in some row with tokens", "a value in each of them")
 
 
 def _refusal(where: Path, column: str, found: str, expected: str) -> UserError:

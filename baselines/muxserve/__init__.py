@@ -1,5 +1,5 @@
 """MuxServe: placement by memory and throughput, ADBS inside a unit, SMs shared in space."""
 
-from baselines.muxserve.system import RELAXED, MuxServe
+from baselines.muxserve.system import MuxServe
 
-__all__ = ["RELAXED", "MuxServe"]
+__all__ = ["MuxServe"]

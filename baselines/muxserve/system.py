@@ -77,9 +77,6 @@ class MuxServe(System):
         return Adbs(kv, quotas, deployment.mean_output_tokens)
 
 
-RELAXED = MuxServe(name="muxserve_relaxed", kv_share=0.25, activation_gb=2.0)
-
-
 class ByPlacement:
     """A fixed map from models to instances; models without one are refused."""
 

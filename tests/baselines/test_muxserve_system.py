@@ -13,7 +13,7 @@ from aegaeon.errors import UserError
 from aegaeon.policy.interface import Refusal
 from aegaeon.scoring import score
 from aegaeon.sim.simulator import Simulator
-from baselines.muxserve import RELAXED, MuxServe
+from baselines.muxserve import MuxServe
 from baselines.muxserve.sharing import A100_SHARING
 
 DEVICE = DeviceSpec("test", 80e9, 3.35e12, 9.89e14, 64e9)
@@ -76,7 +76,7 @@ def test_models_without_a_placement_are_refused_and_count_as_late():
 
 
 def test_relaxed_constants_hold_three_models_per_gpu():
-    fleet = RELAXED.fleet(deployment(60))
+    fleet = MuxServe(kv_share=0.25, activation_gb=2.0).fleet(deployment(60))
     assert max(len(spec.models) for spec in fleet) == 3
     assert sum(len(spec.models) for spec in fleet) == 48
 
