@@ -50,6 +50,11 @@ class ContinuousBatching:
         for request in outcome.finished:
             del self._running[request.id]
 
+    def cancel(self, request: Request, now: float) -> None:
+        """Forget the request, which waits or runs."""
+        if self._running.pop(request.id, None) is None:
+            self._waiting.remove(request)
+
     def _admissible(self) -> bool:
         if not self._waiting or not self._running:
             return bool(self._waiting)

@@ -79,6 +79,7 @@ class _Gpu:
     model: str | None = None
     running: int = 0
     reserved: int = 0
+    up: bool = True
 
 
 _Entry = tuple[float, int, Request]
@@ -103,8 +104,8 @@ class _Backlog:
             heapq.heappop(self.heap)
         return self.heap[0][2] if self.heap else None
 
-    def first(self, model: str) -> Request | None:
-        waiting = self.by_model.get(model)
+    def first(self, model: str | None) -> Request | None:
+        waiting = self.by_model.get(model or "")
         return waiting[0][2] if waiting else None
 
     def remove(self, request: Request) -> None:
@@ -141,13 +142,26 @@ class GlobalQueue:
         placements = self._expire(now)
         if gpu.running == 0:
             del self._serving[request.model][instance]
+        return placements + self._let_in(gpu)
+
+    def available(self, instance: int, up: bool, now: float) -> Sequence[Placement]:
+        """Give the GPU nothing while it is down; when it is back, let waiting requests in."""
+        gpu = self._gpus[instance]
+        gpu.up, gpu.model = up, None
+        self._idle.pop(instance, None)
+        return self._let_in(gpu)
+
+    def _let_in(self, gpu: _Gpu) -> list[Placement]:
+        placements: list[Placement] = []
+        if not gpu.up:
+            return placements
+        if gpu.running == 0:
             head = self._backlog.head()
             if head is None:
-                self._idle[instance] = None
+                self._idle[gpu.id] = None
                 return placements
             placements += self._take(gpu, head)
-        model = gpu.model or request.model
-        while (waiting := self._backlog.first(model)) and self._fits(gpu, waiting):
+        while (waiting := self._backlog.first(gpu.model)) and self._fits(gpu, waiting):
             placements += self._take(gpu, waiting)
         return placements
 
@@ -174,7 +188,8 @@ class GlobalQueue:
         return None if chosen is None else self._gpus[chosen]
 
     def _fits(self, gpu: _Gpu, request: Request) -> bool:
-        if self._options.max_batch and gpu.running >= self._options.max_batch:
+        full = self._options.max_batch and gpu.running >= self._options.max_batch
+        if full or not gpu.up:
             return False
         return gpu.running == 0 or gpu.reserved + self._need(request) <= gpu.kv_bytes
 

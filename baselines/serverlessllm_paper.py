@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from aegaeon.core import CostModel, Deployment, Fleet, InstanceSpec, Request, Stage
-from aegaeon.policy.interface import Dispatcher, Placement, Scheduler, System
+from aegaeon.policy.interface import Dispatcher, Placement, Scheduler, System, serving
 from baselines.colocated import ContinuousBatching
 from baselines.serverlessllm import ServerlessLLM
 from baselines.shortest_batch import ShortestBatchFirst
@@ -101,10 +101,11 @@ class TailRun:
         self._costs = costs
         self._max_batch = max_batch
         self._given = 0
+        self._down: set[int] = set()
 
     def place(self, request: Request, stage: Stage, now: float) -> int:
         """Return a worker at once, however long its queue is."""
-        workers = self._workers.values()
+        workers = serving(self._workers, self._down)
         tails = [w for w in workers if w.tail() == request.model]
         roomy = [w for w in tails if w.tail_length() < self._max_batch]
         if roomy:
@@ -134,6 +135,12 @@ class TailRun:
                 self._begin(worker, now)
         return ()
 
+    def available(self, instance: int, up: bool, now: float) -> Sequence[Placement]:
+        """Pass over the worker while it is down; it comes back with nothing loaded."""
+        (self._down.discard if up else self._down.add)(instance)
+        self._workers[instance].loaded = None
+        return ()
+
     def _begin(self, worker: _Worker, now: float) -> None:
         model = str(worker.runs[0][0])
         if model != worker.loaded:
@@ -147,15 +154,19 @@ class FewestBatches:
     def __init__(self, fleet: Fleet, max_batch: int) -> None:
         self._batches: dict[int, list[tuple[str, set[int]]]] = {i.id: [] for i in fleet}
         self._max_batch = max_batch
+        self._down: set[int] = set()
 
     def place(self, request: Request, stage: Stage, now: float) -> int:
         """Return a worker at once, however long its list is."""
         for instance, batches in self._batches.items():
+            if instance in self._down:
+                continue
             for model, members in batches:
                 if model == request.model and len(members) < self._max_batch:
                     members.add(request.id)
                     return instance
-        instance = min(self._batches, key=lambda i: len(self._batches[i]))
+        ids = {i: i for i in self._batches}
+        instance = min(serving(ids, self._down), key=lambda i: len(self._batches[i]))
         self._batches[instance].append((request.model, {request.id}))
         return instance
 
@@ -166,4 +177,9 @@ class FewestBatches:
         for _, members in self._batches[instance]:
             members.discard(request.id)
         self._batches[instance] = [b for b in self._batches[instance] if b[1]]
+        return ()
+
+    def available(self, instance: int, up: bool, now: float) -> Sequence[Placement]:
+        """Pass over the worker while it is down; no request is ever held."""
+        (self._down.discard if up else self._down.add)(instance)
         return ()

@@ -113,6 +113,10 @@ class ShortestBatchFirst:
                 self._without_token.pop(request.id, None)
         self._forget(outcome.finished)
 
+    def cancel(self, request: Request, now: float) -> None:
+        """Forget the request, and its batch with the last one."""
+        self._forget((request,))
+
     def _load(self, model: str) -> None:
         self._loaded = model
         for job in self._jobs.values():

@@ -124,6 +124,11 @@ class _ByStage:
             return self._prefill.finished(request, stage, instance, now)
         return self._decode.finished(request, stage, instance, now)
 
+    def available(self, instance: int, up: bool, now: float) -> Sequence[Placement]:
+        # Ids are the fleet's: one of the two does not know it, and is none the wiser.
+        self._prefill.available(instance, up, now)
+        return self._decode.available(instance, up, now)
+
 
 class _ByModel:
     """Independent pools: each model belongs to one."""
@@ -138,3 +143,7 @@ class _ByModel:
         self, request: Request, stage: Stage, instance: int, now: float
     ) -> Sequence[Placement]:
         return self._homes[request.model].finished(request, stage, instance, now)
+
+    def available(self, instance: int, up: bool, now: float) -> Sequence[Placement]:
+        pools = {id(pool): pool for pool in self._homes.values()}.values()
+        return [placed for pool in pools for placed in pool.available(instance, up, now)]

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
 from aegaeon.core import CostModel, Decode, Fleet, Idle, Outcome, Request, Stage, Work
-from aegaeon.policy.interface import Placement
+from aegaeon.policy.interface import Placement, serving
 from aegaeon.policy.quota import decode_quotas
 
 OUTPUT_RESERVE = 512
@@ -21,13 +22,18 @@ def kv_need(request: Request) -> int:
 
 @dataclass(slots=True)
 class Batch:
-    """Requests of one model that decode together; `context` sums their lengths so far."""
+    """Requests of one model that decode together; `context` sums their lengths so far.
+
+    `steps` counts the batch's steps, and `behind` those that each request took no part in.
+    """
 
     model: str
     capacity: int
     requests: dict[int, Request] = field(default_factory=dict)
     reserved: int = 0
     context: int = 0
+    steps: int = 0
+    behind: dict[int, int] = field(default_factory=dict)
 
     def fits(self, request: Request) -> bool:
         """Tell whether the request's KV fits beside the batch's own on the device."""
@@ -36,14 +42,27 @@ class Batch:
     def add(self, request: Request) -> None:
         """Add a prefilled request, whose length is its prompt and its first token."""
         self.requests[request.id] = request
+        self.behind[request.id] = self.steps
         self.reserved += kv_need(request)
         self.context += request.input_tokens + 1
 
+    def advance(self, steps: int, asked: int, skipped: Sequence[Request]) -> None:
+        """Count `steps` tokens for the first `asked` requests except those `skipped`.
+
+        The others joined while the work was under way.
+        """
+        self.steps += steps
+        self.context += steps * (asked - len(skipped))
+        for ident in islice(self.requests, asked, None):
+            self.behind[ident] += steps
+        for request in skipped:
+            self.behind[request.id] += steps
+
     def remove(self, request: Request) -> None:
-        """Remove a finished request, whose length is by now known."""
+        """Remove a request that is done or cancelled, whatever its length turned out to be."""
         del self.requests[request.id]
         self.reserved -= kv_need(request)
-        self.context -= request.input_tokens + request.output_tokens
+        self.context -= request.input_tokens + 1 + self.steps - self.behind.pop(request.id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,12 +125,19 @@ class DecodeScheduler:
         if turn is None or not isinstance(work, Decode):
             raise RuntimeError("a decoding instance records decoding of its current turn only")
         self._left -= outcome.end - outcome.start
-        turn.context += outcome.steps * (len(work.requests) - len(outcome.skipped))
+        turn.advance(outcome.steps, len(work.requests), outcome.skipped)
         for request in outcome.finished:
             turn.remove(request)
         if not turn.requests:
             self._discard(turn)
-            self._turn = None
+
+    def cancel(self, request: Request, now: float) -> None:
+        """Take the request out of its batch; one that is left empty loses its turn."""
+        batches = self._work_list[request.model]
+        (batch,) = [batch for batch in batches if request.id in batch.requests]
+        batch.remove(request)
+        if not batch.requests:
+            self._discard(batch)
 
     def _next_turn(self) -> Batch | None:
         if not self._round:
@@ -144,6 +170,8 @@ class DecodeScheduler:
         return next((model for model in self._work_list if model != turn.model), None)
 
     def _discard(self, batch: Batch) -> None:
+        if batch is self._turn:
+            self._turn = None
         batches = [b for b in self._work_list[batch.model] if b is not batch]
         if batches:
             self._work_list[batch.model] = batches
@@ -171,15 +199,18 @@ class DecodeDispatcher:
         self._ledgers = {i.id: _Ledger(i.id, i.kv_bytes) for i in fleet}
         self._holders: dict[str, dict[int, None]] = {}
         self._homes: dict[int, Batch] = {}
+        self._down: set[int] = set()
         self._costs = costs
 
     def place(self, request: Request, stage: Stage, now: float) -> int:
         """Return an instance with a batch of this model with room, else the shortest list."""
         for instance in self._holders.get(request.model, ()):
+            if instance in self._down:
+                continue
             for batch in self._ledgers[instance].batches[request.model]:
                 if batch.fits(request):
                     return self._join(instance, batch, request)
-        ledger = min(self._ledgers.values(), key=_size)
+        ledger = min(serving(self._ledgers, self._down), key=_size)
         kv = self._costs[request.model].kv_bytes_per_token
         batch = Batch(request.model, int(ledger.kv_bytes // kv))
         ledger.size += 1
@@ -202,6 +233,11 @@ class DecodeDispatcher:
         if not left:
             del ledger.batches[request.model]
             del self._holders[request.model][instance]
+        return ()
+
+    def available(self, instance: int, up: bool, now: float) -> Sequence[Placement]:
+        """Pass over the instance while it is down; no request is ever held."""
+        (self._down.discard if up else self._down.add)(instance)
         return ()
 
     def _join(self, instance: int, batch: Batch, request: Request) -> int:

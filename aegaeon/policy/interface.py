@@ -9,11 +9,13 @@ message per token or per step.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from aegaeon.core import Deployment, Fleet, InstanceSpec, Outcome, Request, Stage, Work
+
+Ledger = TypeVar("Ledger")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,22 @@ class Dispatcher(Protocol):
         """Note that `request` left `instance` (done or failed); return held requests that go."""
         ...
 
+    def available(self, instance: int, up: bool, now: float) -> Sequence[Placement]:
+        """Note that an instance went down or came back; return held requests that go.
+
+        Its requests leave it by `finished` and are placed anew. While another instance could take
+        a request, `place` does not answer with one that is down; with the others all down it may,
+        and the request waits there. Only live instances die: the simulator never calls this.
+        """
+        ...
+
+
+def serving(ledgers: Mapping[int, Ledger], down: Collection[int]) -> Collection[Ledger]:
+    """Return the ledgers of instances that are not `down`, or all while there is none."""
+    if not down:
+        return ledgers.values()
+    return [ledgers[i] for i in ledgers if i not in down] or ledgers.values()
+
 
 class Scheduler(Protocol):
     """Local: what one instance does next."""
@@ -58,6 +76,13 @@ class Scheduler(Protocol):
 
     def record(self, work: Work, outcome: Outcome, now: float) -> None:
         """Learn what became of `work`."""
+        ...
+
+    def cancel(self, request: Request, now: float) -> None:
+        """Forget a request that was added, is not done, and is in no work under way.
+
+        A user took it back; its tokens so far were recorded. The simulator never calls this.
+        """
         ...
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from aegaeon.core import CostModel, Fleet, Idle, Outcome, Prefill, Request, Stage, Work
-from aegaeon.policy.interface import Placement
+from aegaeon.policy.interface import Placement, serving
 
 MAX_GROUP_SIZE = 8
 
@@ -53,12 +53,23 @@ class GroupQueue:
         group.size += 1
         return new
 
+    def remove(self, request: Request) -> None:
+        """Take a waiting request out as if it had never joined."""
+        (group,) = [g for g in self.groups if g.model == request.model and request in g.waiting]
+        group.waiting.remove(request)
+        group.size -= 1
+        if not group.size:
+            self.groups.remove(group)
+            self._close(group)
+
     def drop_empty_front(self) -> None:
         """Close the front group if nothing waits in it."""
         while self.groups and not self.groups[0].waiting:
-            group = self.groups.popleft()
-            if self._open.get(group.model) is group:
-                del self._open[group.model]
+            self._close(self.groups.popleft())
+
+    def _close(self, group: Group) -> None:
+        if self._open.get(group.model) is group:
+            del self._open[group.model]
 
 
 class PrefillScheduler:
@@ -83,6 +94,10 @@ class PrefillScheduler:
 
     def record(self, work: Work, outcome: Outcome, now: float) -> None:
         """Nothing to learn: an empty front group stays open until the next choice."""
+
+    def cancel(self, request: Request, now: float) -> None:
+        """Take the request out of its group."""
+        self._queue.remove(request)
 
     def _hint(self) -> str | None:
         groups = self._queue.groups
@@ -125,6 +140,7 @@ class PrefillDispatcher:
     ) -> None:
         self._ledgers = {i.id: _Ledger(i.id) for i in fleet}
         self._holders: dict[str, dict[int, None]] = {}
+        self._down: set[int] = set()
         self._costs = costs
         self._max_group = max_group
         self._accumulative = accumulative
@@ -134,7 +150,7 @@ class PrefillDispatcher:
         """Return the instance for this request's prefill; never holds a request."""
         ledger = self._open_ledger(request.model)
         if ledger is None:
-            ledger = min(self._ledgers.values(), key=_load)
+            ledger = min(serving(self._ledgers, self._down), key=_load)
             ledger.groups.setdefault(request.model, deque()).append(_Count())
             self._holders.setdefault(request.model, {})[ledger.instance] = None
             ledger.load += self._switch(request)
@@ -163,8 +179,15 @@ class PrefillDispatcher:
                 ledger.load = 0.0
         return ()
 
+    def available(self, instance: int, up: bool, now: float) -> Sequence[Placement]:
+        """Pass over the instance while it is down; no request is ever held."""
+        (self._down.discard if up else self._down.add)(instance)
+        return ()
+
     def _open_ledger(self, model: str) -> _Ledger | None:
         for instance in self._holders.get(model, ()):
+            if instance in self._down:
+                continue
             group = self._ledgers[instance].groups[model][-1]
             if (group.joined if self._accumulative else group.left) < self._max_group:
                 return self._ledgers[instance]

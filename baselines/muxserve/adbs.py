@@ -92,6 +92,16 @@ class Adbs:
         if outcome.finished:
             self._adapt(now)
 
+    def cancel(self, request: Request, now: float) -> None:
+        """Forget the request; if it ran, its KV makes room for others."""
+        lane = self._lanes[request.model]
+        if lane.running.pop(request.id, None) is None:
+            lane.waiting.remove(request)
+            return
+        self._quotas.release(request.model, self._need(request), now)
+        self._stalled = False
+        self._adapt(now)
+
     def _candidate(self, decoding: bool) -> str | None:
         """Return the next model in turn with a prompt to prefill; none while KV has run out."""
         if self._stalled and decoding:

@@ -96,3 +96,7 @@ class ByPlacement:
     ) -> Sequence[Placement]:
         """Release nothing: no request is ever held."""
         return ()
+
+    def available(self, instance: int, up: bool, now: float) -> Sequence[Placement]:
+        """Change nothing: a model has no second home, and its requests wait for this one."""
+        return ()
