@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -17,22 +18,27 @@ from figures.canvas import POINTS_PER_INCH, Grid, canvas, footnote, provenance
 from figures.header import header, number
 from figures.labels import spread
 from figures.paper import Reference, references
-from figures.style import GREY, look, ordered
+from figures.style import GREY, TARGETS, look, ordered
 
 Render = Callable[[Path, bool], Figure]
 
 AXIS_LABELS = {"num_models": "Number of models", "rate_rps": "Arrival rate per model (req/s)"}
-MARKS = "Numbers: largest load at 90 % (dashed), mean of seeds. ◇ stated by the paper"
+MARKS = "Numbers: largest load at 90 % (dashed), mean of seeds"
+STATED = ". ◇ stated by the paper"
 TOP = 104.0
 SINGLE = Grid(width=2.7, height=1.85, note=0.36)
 
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """A panel draws the stored experiment `name`; `title` says what differs from its neighbours."""
+    """A panel draws the stored experiment `name`; `title` says what differs from its neighbours.
+
+    `target` is the column whose values are drawn as curves, hardest first, instead of systems.
+    """
 
     name: str
     title: str
+    target: str = ""
 
 
 def figures(
@@ -48,17 +54,26 @@ def render(
     panels: Sequence[Panel], columns: int, grid: Grid, stored: Path, presets: bool
 ) -> Figure:
     """Draw panels from stored tables; `presets` adds the variants of systems, dashed."""
-    rows = math.ceil(len(panels) / columns)
-    figure, axes = canvas(rows, columns, grid)
-    notes = []
-    for position, (panel, ax) in enumerate(zip(panels, axes, strict=False)):
-        data = sweep(load_stored(panel.name, stored), panel.name)
+    tables = {panel.name: _curves(load_stored(panel.name, stored), panel) for panel in panels}
+    sweeps = [sweep(tables[panel.name], panel.name) for panel in panels]
+    sources = " / ".join(dict.fromkeys(provenance(data) for data in sweeps))
+    marked = any(references().get(panel.name, Reference()).models for panel in panels)
+    marks = MARKS + STATED if marked else MARKS
+    wide, lines = grid.noted(columns, [f"{sources}. {marks}"])
+    wide, lines = (wide, lines) if len(lines) == 1 else grid.noted(columns, [sources, marks])
+    figure, axes = canvas(math.ceil(len(panels) / columns), columns, wide)
+    for position, (panel, ax, data) in enumerate(zip(panels, axes, sweeps, strict=False)):
         draw(ax, panel, data, grid, presets)
         ax.set_ylabel("" if position % columns else "SLO attainment (%)", labelpad=2)
-        notes.append(provenance(data))
-    sources = " / ".join(dict.fromkeys(notes))
-    footnote(figure, grid, [sources, MARKS] if columns == 1 else [f"{sources}. {MARKS}"])
+    footnote(figure, wide, lines)
     return figure
+
+
+def _curves(table: pd.DataFrame, panel: Panel) -> pd.DataFrame:
+    if not panel.target:
+        return table
+    names = dict(zip(sorted(table[panel.target].unique()), TARGETS, strict=False))
+    return table.assign(system=table[panel.target].map(names))
 
 
 def draw(ax: Axes, panel: Panel, data: Sweep, grid: Grid, presets: bool) -> None:

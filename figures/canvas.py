@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from textwrap import wrap
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -11,6 +13,8 @@ from aegaeon.goodput import Sweep
 from figures.style import GREY, NOTE_SIZE
 
 POINTS_PER_INCH = 72
+# Of a character of small print on average, in its font size.
+_WIDTH = 0.56
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +30,22 @@ class Grid:
     note: float = 0.22
     names: float = 0.0
 
+    def whole(self, columns: int) -> float:
+        """Return the width of a figure of so many columns."""
+        return self.names + columns * (self.left + self.width + self.right)
+
+    def noted(self, columns: int, lines: Sequence[str]) -> tuple[Grid, list[str]]:
+        """Return the lines wrapped to the figure's width, and a grid with room for them."""
+        room = int((self.whole(columns) - 0.2) * POINTS_PER_INCH / (_WIDTH * NOTE_SIZE))
+        wrapped = [part for line in lines for part in wrap(line, room)]
+        return replace(self, note=0.08 + 0.14 * len(wrapped)), wrapped
+
 
 def canvas(rows: int, columns: int, grid: Grid) -> tuple[Figure, list[Axes]]:
     """Return a figure and its rows x columns axes, row by row."""
-    cell_width = grid.left + grid.width + grid.right
     cell_height = grid.top + grid.height + grid.bottom
-    total_width = grid.names + columns * cell_width
+    total_width = grid.whole(columns)
+    cell_width = (total_width - grid.names) / columns
     total_height = rows * cell_height + grid.note
     figure = Figure(figsize=(total_width, total_height))
     axes = []

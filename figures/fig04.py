@@ -12,7 +12,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from aegaeon.goodput import common
-from aegaeon.results.series import load_series
+from aegaeon.results.details import load_details
 from aegaeon.results.store import load_stored
 from figures.attainment import Render
 from figures.canvas import Grid, canvas, footnote
@@ -33,7 +33,7 @@ def expected_active(models: int, rate: float, service_s: float) -> float:
 def render(stored: Path, presets: bool) -> Figure:
     """Draw the active models of every seed over time, their mean and the theorem's."""
     del presets
-    runs, series = load_stored("fig04", stored), load_series("fig04", stored)
+    runs, series = load_stored("fig04", stored), load_details("series", "fig04", stored)
     source, hardware, models, rate = (
         common(runs, column, "fig04") for column in ("source", "hardware", "num_models", "rate_rps")
     )

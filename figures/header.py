@@ -21,7 +21,7 @@ def header(
     """Draw the head of a panel above its axes; presets have curves but no number there."""
     _crossing_row(ax, data, [name for name in systems if not look(name).is_preset], grid)
     _paper_row(ax, reference, grid)
-    lead = _ratios(data, reference)
+    lead = _ratios(data, reference) or reference.text
     above = partial(ax.annotate, xy=(0, 1), xycoords="axes fraction", textcoords="offset points")
     above(title, xytext=(0, 45), weight="bold", fontsize=9.5)
     above(lead, xytext=(0, 34), fontsize=NOTE_SIZE + 0.4, color=GREY)

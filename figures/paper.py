@@ -26,11 +26,12 @@ class Stated:
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """What the paper states about one panel: models at 90 % and Aegaeon's ratio over others."""
+    """What the paper states of one panel: models at 90 %, Aegaeon's ratio over others, a text."""
 
     mean: Stated | None = None
     models: Mapping[str, Stated] = field(default_factory=dict)
     ratios: Mapping[str, Stated] = field(default_factory=dict)
+    text: str = ""
 
 
 @cache
@@ -42,6 +43,7 @@ def references() -> Mapping[str, Reference]:
             mean=Stated(**entry["mean"]) if "mean" in entry else None,
             models={name: Stated(**mark) for name, mark in entry.get("models", {}).items()},
             ratios={name: Stated(**mark) for name, mark in entry.get("ratios", {}).items()},
+            text=entry.get("text", ""),
         )
         for panel, entry in raw.items()
     }

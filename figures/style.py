@@ -58,14 +58,33 @@ LOOKS = {
 }
 MAIN = tuple(name for name, look in LOOKS.items() if not look.is_preset)
 
+_PURPLE, _ORANGE = "#CC79A7", "#E69F00"
+# Systems that the paper does not compare with.
+OTHERS = {
+    "sleep_mode": Look("Sleep mode, drain", _PURPLE, "v"),
+    "sleep_mode_preempt": Look("Sleep mode, slices", _ORANGE, "P"),
+    "sleep_mode_in_order": Look("strictly in order", _PURPLE, "", (4, 2)),
+    "sleep_mode_level1": Look("weights copied out", _ORANGE, "", (4, 2)),
+}
+
+# Targets of one system (Fig. 17), hardest first.
+TARGETS = {
+    "strict": Look("strict", _BLUE, "s"),
+    "normal": Look("normal", _VERMILION, "o"),
+    "loose": Look("loose", _GREEN, "^"),
+}
+# One colour each for set-ups, sizes and block shapes, in order.
+SERIES = (_BLUE, _VERMILION, _GREEN, "#CC79A7", _SKY, "#666666")
+
 
 def look(system: str) -> Look:
     """Return a system's look; a system that is new here is drawn in grey under its own name."""
-    return LOOKS.get(system, Look(system, GREY, "v"))
+    known = LOOKS | OTHERS | TARGETS
+    return known.get(system) or Look(system, GREY, "v")
 
 
 def ordered(systems: list[str], presets: bool) -> list[str]:
     """Sort systems as in `LOOKS`, newcomers last by name; leave out presets if asked."""
-    rank = {name: position for position, name in enumerate(LOOKS)}
+    rank = {name: position for position, name in enumerate((*LOOKS, *OTHERS, *TARGETS))}
     kept = [name for name in systems if presets or not look(name).is_preset]
     return sorted(kept, key=lambda name: (rank.get(name, len(rank)), name))

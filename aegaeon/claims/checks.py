@@ -1,14 +1,15 @@
-"""How each kind of claim is measured. Values that a sweep only bounds are kept as intervals."""
+"""Kinds of claims about rows. Values that a sweep only bounds are kept as intervals."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 
 import pandas as pd
 
-from aegaeon.claims.model import Claim, Finding, NoDataError
+from aegaeon.claims.model import Claim, Finding, Kind, NoDataError
 from aegaeon.errors import UserError
 from aegaeon.goodput import Sweep, common, sweep
 from aegaeon.policy.quota import decode_quotas
@@ -140,11 +141,34 @@ def _bounds(name: str, low: float, high: float) -> dict[str, float]:
     return {f"{name}_min": low} | ({} if high == math.inf else {f"{name}_max": high})
 
 
-CHECKS: Mapping[str, Callable[[Claim, Path], Finding]] = {
-    "theorem": theorem,
-    "quotas": quotas,
-    "load": load,
-    "placed": placed,
-    "ratio": ratio,
-    "lead": lead,
+def order(claim: Claim, stored: Path) -> Finding:
+    """Return the smallest gap of attainment between neighbouring values of the row's `column`.
+
+    Larger targets are easier: a gap is the easier curve's mean less the harder one's.
+    """
+    (name,) = claim.tables
+    table = _table(name, stored)
+    levels = sorted(table[claim.column].unique())
+    means = [float(table.loc[table[claim.column] == at, claim.metric].mean()) for at in levels]
+    if len(means) < 2:
+        raise NoDataError(f"stored table {name} has one value of {claim.column} only")
+    gap = min(easy - hard for hard, easy in pairwise(means))
+    text = " < ".join(f"{mean:.1%}" for mean in means)
+    numbers = {f"{claim.column}={at:g}": mean for at, mean in zip(levels, means, strict=True)}
+    return Finding(gap, gap, f"{text}: {100 * gap:+.1f} points", numbers | {"gap": gap})
+
+
+def points(share: float) -> str:
+    """Write a difference of shares."""
+    return f"{100 * share:g} points"
+
+
+KINDS: Mapping[str, Kind] = {
+    "theorem": Kind(theorem, is_error=True),
+    "quotas": Kind(quotas, is_error=True),
+    "load": Kind(load, of_attainment=True),
+    "placed": Kind(placed),
+    "ratio": Kind(ratio, "{:g}×".format, of_attainment=True),
+    "lead": Kind(lead, points, of_attainment=True),
+    "order": Kind(order, points, of_attainment=True),
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -37,6 +37,10 @@ class Claim:
     note: str = ""
     miss_reason: str = ""
     presets: tuple[Mapping[str, str], ...] = ()
+    detail: str = ""
+    column: str = ""
+    where: Mapping[str, str | float] = field(default_factory=dict)
+    below: float = 0.0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "tables", tuple(self.tables))
@@ -51,6 +55,20 @@ class Finding:
     high: float
     ours: str
     numbers: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """How a kind of claim is measured, and how its limits are written.
+
+    `is_error`: judged by the claim's `tolerance`. `of_attainment`: judged a second time by the
+    public artifact's own metric.
+    """
+
+    measure: Callable[[Claim, Path], Finding]
+    show: Callable[[float], str] = "{:g}".format
+    is_error: bool = False
+    of_attainment: bool = False
 
 
 class NoDataError(Exception):

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from aegaeon.claims.checks import CHECKS
+from aegaeon.claims.kinds import KINDS
 from aegaeon.claims.model import Claim, Finding, NoDataError, Outcome, Verdict, load_claims
 
 MAIN = "main"
@@ -29,7 +29,7 @@ def check(stored: Path) -> list[Verdict]:
             row = judge(_with_preset(claim, preset), stored, " + ".join(preset.values()))
             if row.numbers:
                 verdicts.append(row)
-        if claim.check in ("load", "ratio", "lead"):
+        if KINDS[claim.check].of_attainment:
             row = judge(replace(claim, metric=ARTIFACT_METRIC), stored, ARTIFACT_METRIC)
             verdicts += [row] if row.numbers else []
     return verdicts
@@ -38,7 +38,7 @@ def check(stored: Path) -> list[Verdict]:
 def judge(claim: Claim, stored: Path, setting: str = MAIN) -> Verdict:
     """Judge one claim."""
     try:
-        finding = CHECKS[claim.check](claim, stored)
+        finding = KINDS[claim.check].measure(claim, stored)
     except NoDataError as error:
         finding, verdict, reason = Finding(0.0, 0.0, "–"), _NO_DATA, str(error)
     else:
@@ -67,7 +67,7 @@ def _decide(claim: Claim, finding: Finding) -> tuple[Outcome, str]:
 
 
 def _limits(claim: Claim) -> tuple[float, float]:
-    if claim.check in ("theorem", "quotas"):
+    if KINDS[claim.check].is_error:
         return 0.0, claim.tolerance
     least = float("-inf") if claim.at_least is None else claim.at_least
     return least, float("inf") if claim.at_most is None else claim.at_most
@@ -75,14 +75,14 @@ def _limits(claim: Claim) -> tuple[float, float]:
 
 def _expected(claim: Claim) -> str:
     """Write what the paper states and what we accept."""
-    unit = {"ratio": "×", "lead": " points"}.get(claim.check, "")
-    if claim.check in ("theorem", "quotas"):
+    kind = KINDS[claim.check]
+    if kind.is_error:
         exact = claim.tolerance < 1e-3
         accepted = f"error ≤ {claim.tolerance:{'g' if exact else '.0%'}}"
     else:
         sign, limit = ("≥", claim.at_least) if claim.at_least is not None else ("≤", claim.at_most)
-        accepted = f"{sign} {limit:g}{unit}"
-    return accepted if claim.paper is None else f"{accepted} (paper {claim.paper:g}{unit})"
+        accepted = f"{sign} {kind.show(limit or 0.0)}"
+    return accepted if claim.paper is None else f"{accepted} (paper {kind.show(claim.paper)})"
 
 
 def _with_preset(claim: Claim, preset: Mapping[str, str]) -> Claim:

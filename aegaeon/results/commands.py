@@ -11,6 +11,8 @@ from rich.progress import Progress
 
 from aegaeon.errors import UserError
 from aegaeon.results import entries, store
+from aegaeon.results.detail_schema import DETAILS
+from aegaeon.results.details import diff_details, export_details, kept
 from aegaeon.results.diff import diff
 from aegaeon.results.schema import COLUMNS, arrow_table
 from aegaeon.results.tracking import Tracker, connect
@@ -24,14 +26,17 @@ def export_command(
     replace: bool = False,
     console: Console | None = None,
 ) -> list[Path]:
-    """Write the stored table of each experiment and return their paths."""
+    """Write the stored tables of each experiment, details too, and return their paths."""
     console = console or Console()
     paths = []
     for experiment in experiments:
         done = store.export(runs_root, experiment, stored_dir, replace=replace)
         kept = f", {done.kept} of them kept from before" if done.kept else ""
         console.print(f"{done.path}: {done.rows} rows{kept}", highlight=False)
-        paths.append(done.path)
+        details = export_details(runs_root, experiment, stored_dir, replace=replace)
+        for path in details:
+            console.print(f"{path}: {path.stat().st_size / 1e3:.0f} kB", highlight=False)
+        paths += [done.path, *details]
     return paths
 
 
@@ -52,7 +57,10 @@ def diff_command(
         console.print(f"{experiment}: {report.summary()}", highlight=False)
         for line in report.details():
             console.print(f"  {line}", highlight=False)
-        ok &= report.ok
+        details = diff_details(runs_root, experiment, stored_dir, rtol)
+        for line in details:
+            console.print(f"  {line}", highlight=False)
+        ok &= report.ok and not details
     return ok
 
 
@@ -96,12 +104,13 @@ def import_command(
     work = {}
     for path in tables:
         table = arrow_table(store.load_stored(path.stem, stored_dir), path)
-        work[path.stem] = entries.of_rows(table.to_pylist(), path.stem)
+        details = [name for name in DETAILS if kept(name, path.stem, stored_dir)]
+        work[path.stem] = entries.of_rows(table.to_pylist(), path.stem, details)
     return _log(work, tracker, console)
 
 
 def columns_text() -> str:
-    """Return the columns of the stored table as a Markdown table, for the docs and `--help`."""
+    """Return the columns of the stored rows as a Markdown table, for the docs and `--help`."""
     lines = ["| column | type | unit | meaning |", "|---|---|---|---|"]
     for column in COLUMNS:
         meaning = f"{column.meaning}; may be empty" if column.nullable else column.meaning

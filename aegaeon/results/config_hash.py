@@ -13,15 +13,16 @@ from aegaeon.errors import UserError
 
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 
-EXCLUDED = frozenset({"paths", "tracking", "hydra", "tags"})
+EXCLUDED = frozenset({"paths", "tracking", "hydra", "tags", "keep"})
 _EXACT_INTEGERS = 2.0**53
 
 
 def config_hash(config: Mapping[str, Any]) -> str:
     """Return 16 hexadecimal digits that name `config` (resolved, as plain containers).
 
-    The top-level keys in `EXCLUDED` do not count, since they say where results go and not what
-    they are. The order of keys does not matter, and 1 and 1.0 are one number.
+    The top-level keys in `EXCLUDED` do not count, since they say where results go, and which of
+    them are stored, not what they are. The order of keys does not matter, and 1 and 1.0 are one
+    number.
     """
     relevant = {key: value for key, value in config.items() if key not in EXCLUDED}
     text = json.dumps(_canonical(jsonable(relevant)), sort_keys=True, separators=(",", ":"))

@@ -60,9 +60,15 @@ def of_records(
     return [*_parents(children), *children]
 
 
-def of_rows(rows: Sequence[Mapping[str, Any]], experiment: str) -> list[Entry]:
-    """Return a parent for the stored table of `experiment` and one entry per row."""
-    children = [_of_row(row, _sweep_key(f"stored/{experiment}")) for row in rows]
+def of_rows(
+    rows: Sequence[Mapping[str, Any]], experiment: str, details: Sequence[str] = ()
+) -> list[Entry]:
+    """Return a parent for the stored table of `experiment` and one entry per row.
+
+    `details` names the tables stored beside the rows; an entry's tag says where they are.
+    """
+    where = ", ".join(f"{name}/{experiment}.parquet" for name in details)
+    children = [_of_row(row, _sweep_key(f"stored/{experiment}"), where) for row in rows]
     return [*_parents(children), *children]
 
 
@@ -95,7 +101,7 @@ def _of_record(facts: Mapping[str, Any], runs_root: Path) -> Entry:
     )
 
 
-def _of_row(row: Mapping[str, Any], parent: str) -> Entry:
+def _of_row(row: Mapping[str, Any], parent: str, details: str) -> Entry:
     digest = hashlib.sha256(json.dumps(row, sort_keys=True, default=str).encode()).hexdigest()[:16]
     now = int(time.time() * 1000)
     return Entry(
@@ -106,7 +112,10 @@ def _of_row(row: Mapping[str, Any], parent: str) -> Entry:
         end_ms=now,
         params=_limited(_settings(row)),
         metrics=_metrics(row),
-        tags=_tags("run", {**_row_tags(row), "sweep_id": f"stored/{row['experiment']}"}),
+        tags=_tags(
+            "run",
+            {**_row_tags(row), "sweep_id": f"stored/{row['experiment']}", "details": details},
+        ),
         parent=parent,
     )
 

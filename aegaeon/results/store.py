@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,8 +25,11 @@ class Exported(NamedTuple):
     kept: int
 
 
-def finished(runs_root: Path, experiment: str, config_hash: str) -> bool:
-    """Say whether this run finished and its tables are there, so that a sweep may skip it."""
+def finished(runs_root: Path, experiment: str, config_hash: str, keep: Sequence[str] = ()) -> bool:
+    """Say whether this run finished and its tables are there, so that a sweep may skip it.
+
+    The tables of `keep` must be among them: a run may have been done before it was to keep them.
+    """
     directory = run_directory(runs_root, experiment, config_hash)
     if not (directory / RUN_FILE).exists():
         return False
@@ -33,7 +37,8 @@ def finished(runs_root: Path, experiment: str, config_hash: str) -> bool:
         facts = read_record(directory / RUN_FILE)
     except UserError:
         return False
-    complete = all((directory / name).exists() for name in facts.get("tables", ()))
+    tables = {*facts.get("tables", ()), *[f"{name}.parquet" for name in keep]}
+    complete = all((directory / name).exists() for name in tables)
     return facts["status"] == "finished" and complete
 
 

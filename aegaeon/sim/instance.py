@@ -20,6 +20,7 @@ from aegaeon.core import (
 from aegaeon.policy.interface import Scheduler
 from aegaeon.sim.kv import KvSpace
 from aegaeon.sim.link import HostLink
+from aegaeon.sim.slots import WeightSlots
 from aegaeon.sim.steps import span, steps_until
 from aegaeon.sim.track import ConservationError, Track
 
@@ -55,7 +56,12 @@ class TimeSharedInstance:
         self.scheduler = scheduler
         self._costs = costs
         self._sim = sim
-        self._link = HostLink(spec.link_bandwidth)
+        self._overheads = sim.overheads
+        self._inline = self._overheads.inline_copies
+        self._link = HostLink(spec.link_bandwidth, self._overheads.kv_move_s)
+        self._slots = WeightSlots(spec.weight_slots)
+        self._admitted = 0
+        self._woken = False
         self._switch_scale = spec.device.link_bandwidth / spec.link_bandwidth
         self._kv = KvSpace(spec.kv_bytes)
         self._model: str | None = None
@@ -67,8 +73,10 @@ class TimeSharedInstance:
 
     def accept(self, track: Track, now: float) -> None:
         """Give the scheduler a request; cut or start work as it asks."""
+        self._admitted += 1
         cut = self.scheduler.add(track.request, now)
         if not self._busy:
+            self._woken = True
             self._next(now)
         elif cut:
             self._cut(now)
@@ -103,12 +111,15 @@ class TimeSharedInstance:
             return
         tracks = [self._sim.tracks[request.id] for request in work.requests]
         self._turns += 1
-        ready, switch_s = self._switch(work.model, now)
+        ready, switch_s = self._switch(work.model, now + self._bookkeeping_s())
+        if self._inline:
+            # One thread does everything, one thing after another.
+            ready = now = self._bring_inline(work.prefetch, ready)
         if isinstance(work, Prefill):
             self._running = self._prefill(work, tracks, ready, switch_s)
         else:
             self._running = self._decode(work, tracks, ready, now, switch_s)
-        if work.prefetch is not None:
+        if work.prefetch is not None and not self._inline:
             self._prefetch(work.prefetch, ready)
         self._schedule(self._running.end)
 
@@ -125,21 +136,43 @@ class TimeSharedInstance:
             running.steps = steps
             self._schedule(running.end)
 
+    def _bookkeeping_s(self) -> float:
+        """Return what this piece of work costs beside steps and copies."""
+        costs, prefill = self._overheads, self.spec.stage is Stage.PREFILL
+        each = costs.admit_prefill_s if prefill else costs.admit_decode_s
+        seconds = costs.turn_s + self._admitted * each
+        if self._woken:
+            seconds += costs.wake_prefill_s if prefill else costs.wake_decode_s
+        self._admitted, self._woken = 0, False
+        return seconds
+
+    def _bring_inline(self, model: str | None, now: float) -> float:
+        """Copy a prefetched model's weights before the first step; return when that is done."""
+        if model is None or self._slots.use(model):
+            return now
+        cost = self._costs[model]
+        return now + max(0.0, cost.switch_s - cost.activate_s)
+
     def _switch(self, model: str, now: float) -> tuple[float, float | None]:
         """Put the model's weights in place; return when they are, and what it took."""
         if model == self._model:
             return now, None
         if not (self.spec.lazy_eviction and self.spec.keep_kv):
             self._clear(now)
-        prefetched = model == self._prefetched
-        if not prefetched:
-            self._link.copy_weights(now, self._costs[model].switch_s * self._switch_scale)
-        ready = self._link.await_weights(now)
+        if self._inline:
+            prefetched = self._slots.use(model)
+            ready = now if prefetched else now + self._costs[model].switch_s
+        else:
+            prefetched = model == self._prefetched
+            if not prefetched:
+                self._link.copy_weights(now, self._costs[model].switch_s * self._switch_scale)
+            ready = self._link.await_weights(now)
         if prefetched:
             ready += self._costs[model].activate_s
         self._prefetched = None
         self._model = model
-        self._sim.recorder.switch(now, self.spec.id, ready - now, prefetched)
+        size = self._costs[model].weight_bytes
+        self._sim.recorder.switch(now, self.spec.id, ready - now, prefetched, model, size)
         return ready, ready - now
 
     def _clear(self, now: float) -> None:
@@ -199,7 +232,8 @@ class TimeSharedInstance:
     ) -> _Running:
         cost = self._costs[work.model]
         here, skipped = self._gather(tracks, ready, now)
-        start = max(ready, min(t.loaded_at for t in here))
+        first = max if self._inline else min
+        start = max(ready, first(t.loaded_at for t in here))
         active = [t for t in here if t.loaded_at <= start]
         if len(active) < len(here):
             skipped += [t for t in here if t.loaded_at > start]
@@ -250,7 +284,8 @@ class TimeSharedInstance:
         self._kv.admit(track)
         track.loaded_at = self._link.move_in(begin, size)
         track.kv_wait_s += max(0.0, track.loaded_at - ready)
-        self._sim.recorder.move(now, self.spec.id, track.loaded_at - begin, size)
+        seconds = track.loaded_at - begin
+        self._sim.recorder.move(begin, self.spec.id, seconds, size, track.request.id)
         return True
 
     def _make_growth_room(
@@ -276,7 +311,8 @@ class TimeSharedInstance:
         # Still on its way in: it waits no longer for this move but for its next turn.
         track.kv_wait_s -= max(0.0, track.loaded_at - now)
         track.host_at = self._link.move_out(max(now, track.loaded_at), size)
-        self._sim.recorder.move(now, self.spec.id, track.host_at - now, size)
+        seconds = track.host_at - now
+        self._sim.recorder.move(now, self.spec.id, seconds, size, track.request.id, out=True)
         return track.host_at
 
     def _complete(self, running: _Running, now: float) -> None:
@@ -313,8 +349,10 @@ class TimeSharedInstance:
 
     def _hand_over(self, tracks: list[Track], now: float) -> None:
         for track in tracks:
-            track.host_at = self._link.move_out(now, track.kv_bytes)
-            self._sim.recorder.move(now, self.spec.id, track.host_at - now, track.kv_bytes)
+            size = track.kv_bytes
+            track.host_at = self._link.move_out(now, size)
+            seconds = track.host_at - now
+            self._sim.recorder.move(now, self.spec.id, seconds, size, track.request.id, out=True)
             self._kv.depart(track, track.host_at)
             # Turns are counted per instance: the next one has not run it yet.
             track.last_run = 0

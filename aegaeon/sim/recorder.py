@@ -24,10 +24,14 @@ class Recorder:
         self.switch_instance: Final = array("q")
         self.switch_s: Final = array("d")
         self.switch_prefetched: Final = array("b")
+        self.switch_model: Final[list[str]] = []
+        self.switch_bytes: Final = array("d")
         self.move_at: Final = array("d")
         self.move_instance: Final = array("q")
         self.move_s: Final = array("d")
         self.move_bytes: Final = array("d")
+        self.move_request: Final = array("q")
+        self.move_out: Final = array("b")
 
     def segment(self, start: float, a: float, b: float, steps: int) -> int:
         """Note a decode segment and return its number."""
@@ -42,19 +46,42 @@ class Recorder:
         self._row_request.append(request)
         self._row_segment.append(segment)
 
-    def switch(self, now: float, instance: int, seconds: float, prefetched: bool) -> None:
-        """Note a change of model."""
+    def switch(
+        self,
+        now: float,
+        instance: int,
+        seconds: float,
+        prefetched: bool,
+        model: str = "",
+        size: float = 0.0,
+    ) -> None:
+        """Note a change to `model`, whose weights are `size` bytes on the device."""
         self.switch_at.append(now)
         self.switch_instance.append(instance)
         self.switch_s.append(seconds)
         self.switch_prefetched.append(prefetched)
+        self.switch_model.append(model)
+        self.switch_bytes.append(size)
 
-    def move(self, now: float, instance: int, seconds: float, size: float) -> None:
-        """Note a KV move of `size` bytes that took `seconds` from being asked for."""
+    def move(
+        self,
+        now: float,
+        instance: int,
+        seconds: float,
+        size: float,
+        request: int = -1,
+        out: bool = False,
+    ) -> None:
+        """Note that a request's KV, `size` bytes, moved in `seconds` from when it could.
+
+        `out` is the way to the host; a `request` below 0 is not known.
+        """
         self.move_at.append(now)
         self.move_instance.append(instance)
         self.move_s.append(seconds)
         self.move_bytes.append(size)
+        self.move_request.append(request)
+        self.move_out.append(out)
 
     def timelines(self) -> Timelines:
         """Return every token's time, run-length encoded and ordered by request."""

@@ -16,6 +16,14 @@ from aegaeon.sim.shared import SharedInstance
 from aegaeon.sim.track import GONE, HELD, ConservationError, Track
 
 
+class Sleeper(Protocol):
+    """What can be woken at a time."""
+
+    def wake(self, version: int, now: float) -> None:
+        """Handle an event that was scheduled."""
+        ...
+
+
 class Instance(Protocol):
     """What the simulator asks of an instance, whatever it shares."""
 
@@ -32,6 +40,18 @@ class Instance(Protocol):
     def audit(self) -> None:
         """Check the books at the end."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Message:
+    """A request on its way to an instance."""
+
+    instance: Instance
+    track: Track
+
+    def wake(self, version: int, now: float) -> None:
+        """Arrive."""
+        self.instance.accept(self.track, now)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +82,7 @@ class Simulator:
         progress: Callable[[int], None] | None = None,
     ) -> None:
         costs = deployment.costs if truth is None else truth
+        self.overheads = deployment.overheads
         self.recorder = Recorder()
         self.stepwise = stepwise
         self.tracks = {r.id: Track(r, costs[r.model]) for r in requests}
@@ -75,7 +96,7 @@ class Simulator:
         }
         split = any(spec.stage is Stage.PREFILL for spec in self._fleet)
         self._first_stage = Stage.PREFILL if split else Stage.FULL
-        self._heap: list[tuple[float, int, Instance, int]] = []
+        self._heap: list[tuple[float, int, Sleeper, int]] = []
         self._sequence = 0
         self._refusals: dict[str, int] = {}
         self._progress = progress
@@ -99,7 +120,7 @@ class Simulator:
         ordered.sort(key=lambda t: t.request.id)
         return Simulation(ordered, self.recorder, self._fleet, self._refusals, self._sequence)
 
-    def schedule(self, time: float, instance: Instance, version: int) -> None:
+    def schedule(self, time: float, instance: Sleeper, version: int) -> None:
         """Wake `instance` at `time`; it recognises outdated versions itself."""
         self._sequence += 1
         heapq.heappush(self._heap, (time, self._sequence, instance, version))
@@ -148,7 +169,15 @@ class Simulator:
             self._refusals[answer.reason] = self._refusals.get(answer.reason, 0) + 1
         else:
             track.move(HELD, answer)
-            self._instances[answer].accept(track, now)
+            self._send(self._instances[answer], track, now)
+
+    def _send(self, instance: Instance, track: Track, now: float) -> None:
+        again = bool(track.generated)
+        latency = self.overheads.hand_over_s if again else self.overheads.send_s
+        if latency:
+            self.schedule(now + latency, _Message(instance, track), 0)
+        else:
+            instance.accept(track, now)
 
     def _audit(self) -> None:
         lost = [t.request.id for t in self.tracks.values() if t.place != GONE]

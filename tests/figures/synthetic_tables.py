@@ -15,6 +15,7 @@ import pandas as pd
 MODELS_01 = tuple(range(16, 81, 4))
 MODELS_05 = tuple(range(16, 55, 2))
 RATES = tuple(round(0.05 * step, 2) for step in range(1, 16))
+BY_RATE = ("fig11c", "live_compare", "live_compare_simulated")
 
 # The load at which each system's made-up curve crosses 90 %.
 CROSSINGS: dict[str, dict[str, float]] = {
@@ -28,6 +29,13 @@ CROSSINGS: dict[str, dict[str, float]] = {
     "fig13a": {"aegaeon": 56, "serverlessllm": 32, "serverlessllm_plus": 34, "muxserve": 32},
     "fig13b": {"aegaeon": 44, "serverlessllm": 25, "serverlessllm_plus": 26, "muxserve": 32},
     "fig13c": {"aegaeon": 20, "serverlessllm": 10, "serverlessllm_plus": 11, "muxserve": 32},
+}
+# Tables without a figure of the paper.
+OTHERS: dict[str, dict[str, float]] = {
+    "fig11a_sleep_mode": {"aegaeon": 70, "serverlessllm": 35, "sleep_mode": 30},
+    "fig11b_sleep_mode": {"aegaeon": 46, "serverlessllm": 18, "sleep_mode_preempt": 40},
+    "live_compare": {"aegaeon_1p1d": 0.4, "serverlessllm": 0.3, "sleep_mode_preempt": 0.5},
+    "live_compare_simulated": {"aegaeon_1p1d": 0.5, "serverlessllm": 0.3, "sleep_mode": 0.2},
 }
 PRESETS = {
     "serverlessllm_paper": ("serverlessllm", 0.85),
@@ -48,7 +56,7 @@ COLUMNS = {
 
 
 def _loads(experiment: str) -> tuple[float, ...]:
-    if experiment == "fig11c":
+    if experiment in BY_RATE:
         return RATES
     return MODELS_05 if experiment in ("fig11b", "fig12c", "fig12d") else MODELS_01
 
@@ -58,7 +66,7 @@ def sweep_table(experiment: str, crossings: Mapping[str, float], seeds: int = 3)
     rows = []
     for system, at in crossings.items():
         for load in _loads(experiment):
-            by_rate = experiment == "fig11c"
+            by_rate = experiment in BY_RATE
             models, rate = (40, load) if by_rate else (int(load), 0.1)
             if system == "muxserve" and models > 32:
                 continue
@@ -89,7 +97,10 @@ def fig04_tables(mean: float = 46.3) -> tuple[pd.DataFrame, pd.DataFrame]:
     time = np.arange(0.0, 2000.0, 2.0)
     walks = [mean + 6 * np.sin(time / (40 + 9 * seed)) for seed in range(3)]
     series = [
-        pd.DataFrame({"seed": seed, "time_s": time, "active_models": np.round(walk)})
+        pd.DataFrame(
+            {"config_hash": f"{seed:012x}", "seed": seed, "time_s": time}
+            | {"active_models": np.round(walk)}
+        )
         for seed, walk in enumerate(walk + rng.normal(0, 2, time.size) for walk in walks)
     ]
     return runs, pd.concat(series, ignore_index=True)
@@ -101,6 +112,11 @@ def write_all(stored: Path, *, presets: bool = True) -> Path:
     for experiment, main in CROSSINGS.items():
         extra = {name: main[base] * by for name, (base, by) in PRESETS.items() if base in main}
         table = sweep_table(experiment, main | (extra if presets else {}))
+        table.to_parquet(stored / f"{experiment}.parquet")
+    for experiment, crossings in OTHERS.items():
+        table = sweep_table(experiment, crossings)
+        if experiment == "live_compare":
+            table = table.assign(source="live", gpus=2)
         table.to_parquet(stored / f"{experiment}.parquet")
     runs, series = fig04_tables()
     runs.to_parquet(stored / "fig04.parquet")

@@ -3,17 +3,23 @@
 import io
 import json
 import shutil
+from dataclasses import replace
 
 import pandas as pd
 import pytest
 from rich.console import Console
+from synthetic_details import detail_rows, details, target_rows, write_experiment
 from synthetic_tables import CROSSINGS, PRESETS, fig04_tables, sweep_table
 
 from aegaeon.claims import check, load_claims, print_table, write_json
-from aegaeon.claims.checks import CHECKS
+from aegaeon.claims.kinds import KINDS
+from aegaeon.claims.model import Claim
+from aegaeon.claims.verdicts import judge
 from aegaeon.errors import UserError
 from aegaeon.goodput import sweep
 from aegaeon.results.store import load_stored
+
+DETAILED = {"live_fig07", "fig14", "fig17_left", "fig17_right", "live_fidelity"}
 
 
 def main_rows(stored):
@@ -25,20 +31,20 @@ def edited(stored, tmp_path):
     """A copy of the stored tables, and a function that replaces one sweep in it."""
     copy = shutil.copytree(stored, tmp_path / "stored")
 
-    def replace(experiment, **crossings):
+    def change(experiment, **crossings):
         table = sweep_table(experiment, CROSSINGS[experiment] | crossings)
         table.to_parquet(copy / f"{experiment}.parquet")
         return copy
 
-    return replace
+    return change
 
 
 def test_claims_file_is_sound():
     claims = load_claims()
     assert len({claim.id for claim in claims}) == len(claims)
     for claim in claims:
-        assert claim.check in CHECKS, claim.id
-        assert set(claim.tables) <= {"fig04"} | set(CROSSINGS), claim.id
+        assert claim.check in KINDS, claim.id
+        assert set(claim.tables) <= {"fig04", *DETAILED, *CROSSINGS}, claim.id
         assert (claim.tolerance > 0) + (claim.at_least is not None) + (
             claim.at_most is not None
         ) == 1, claim.id
@@ -113,6 +119,50 @@ def test_an_open_sweep_decides_what_it_can(edited):
     assert rows["T3a"].ours == "≥80"
     assert rows["T3b"].verdict == "NO DATA"
     assert "extend" in rows["T3b"].reason
+
+
+@pytest.mark.parametrize(
+    ("table", "change", "missed"),
+    [
+        ("events", {"seconds": 0.06}, {"T7a"}),
+        ("events", {"seconds": 1.2}, {"T7a", "T7b"}),
+        ("requests", {"data_s": 1.1}, {"F15b"}),
+        ("pool", {"used_bytes": 1}, {"T8"}),
+        ("stages", {"seconds": 2.0}, {"F7a"}),
+    ],
+)
+def test_a_worse_distribution_is_a_miss(edited, table, change, missed):
+    stored = edited("fig11a")
+    rows = detail_rows("fig14")
+    tables = details(rows)
+    tables[table] = tables[table].assign(**change)
+    write_experiment(stored, "fig14", rows, tables)
+    found = {name for name, row in main_rows(stored).items() if row.verdict == "MISS"}
+    assert found == missed
+
+
+def test_targets_in_the_wrong_order_miss(edited):
+    stored = edited("fig11a")
+    rows = target_rows("fig17_left", "tbt_slo_s")
+    level = rows["slo_attainment"].mean()
+    write_experiment(stored, "fig17_left", rows.assign(slo_attainment=level), {})
+    row = main_rows(stored)["T9a"]
+    assert (row.verdict, row.numbers["gap"]) == ("MISS", 0.0)
+
+
+def test_a_saving_is_that_of_the_worst_model(stored):
+    claim = Claim("F", "", "", "saving", ("fig14",), "", "usual loader", detail="stages")
+    claim = replace(claim, where={"stage": "prefetched"}, at_least=0.97)
+    row = judge(claim, stored)
+    assert row.verdict == "PASS"
+    assert row.numbers["saving"] == pytest.approx(1 - 0.01 / 9.2)
+    assert judge(replace(claim, where={"stage": "packed arena"}), stored).verdict == "MISS"
+
+
+def test_lines_that_are_not_there_are_no_data(stored):
+    claim = Claim("F", "", "", "share", ("fig14",), detail="events", column="seconds")
+    row = judge(replace(claim, system="newcomer"), stored)
+    assert (row.verdict, row.ours) == ("NO DATA", "–")
 
 
 def test_missing_tables_are_no_data(tmp_path):

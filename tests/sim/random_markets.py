@@ -10,6 +10,7 @@ from aegaeon.policy.aegaeon import Aegaeon
 from aegaeon.policy.interface import System
 from baselines.serverlessllm import ServerlessLLM
 from baselines.serverlessllm_paper import ServerlessLLMPaper
+from baselines.sleep_mode import SleepMode
 
 SYSTEMS: dict[str, System] = {
     "aegaeon": Aegaeon(prefill=1, decode=1),
@@ -31,6 +32,9 @@ SYSTEMS: dict[str, System] = {
     "serverlessllm_plus_paper": ServerlessLLMPaper(
         shortest_first=True, drop_after_s=4.0, load_gbps=8.0
     ),
+    "sleep_mode": SleepMode(),
+    "sleep_mode_in_order": SleepMode(switch="in_order"),
+    "sleep_mode_preempt": SleepMode(switch="preempt", slice_share=0.03, copy_out=True),
 }
 
 # Multiples of unlike square roots: no two instances ever tie, so no rounding decides an order.

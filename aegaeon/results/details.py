@@ -1,0 +1,155 @@
+"""Distribution tables beside the stored rows: what a run's figures need and its row cannot hold.
+
+A run's `keep` names its tables of this kind (`detail_schema.DETAILS`). Those of all finished runs
+are in `<stored>/<table>/<experiment>.parquet`; `config_hash` joins a line to its run's stored row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from aegaeon.errors import UserError
+from aegaeon.results.detail_schema import DETAILS
+from aegaeon.results.files import write_table
+from aegaeon.results.record import run_directory
+from aegaeon.results.store import load_stored, records
+
+
+def details_path(table: str, experiment: str, stored_dir: Path) -> Path:
+    """Return where a stored table of this kind lies."""
+    return stored_dir / table / f"{experiment}.parquet"
+
+
+def kept(table: str, experiment: str, stored_dir: Path) -> bool:
+    """Say whether such a table is stored."""
+    return details_path(table, experiment, stored_dir).exists()
+
+
+def collect_details(table: str, runs_root: Path, experiment: str) -> pd.DataFrame | None:
+    """Return the lines of every finished run that keeps `table`; None if no run does."""
+    frames = []
+    for facts in records(runs_root, experiment):
+        if facts["status"] == "finished" and table in facts["config"].get("keep", ()):
+            path = run_directory(runs_root, experiment, facts["config_hash"]) / f"{table}.parquet"
+            tags = {"config_hash": facts["config_hash"], "seed": facts["row"]["seed"]}
+            frames.append(_read(path, experiment).assign(**tags))
+    if not frames:
+        return None
+    return _frame(_typed(pd.concat(frames), table, runs_root / experiment))
+
+
+def export_details(
+    runs_root: Path, experiment: str, stored_dir: Path, *, replace: bool = False
+) -> list[Path]:
+    """Write the tables that the finished runs keep; return their paths.
+
+    Lines of stored runs that `runs_root` lacks stay, unless `replace`.
+    """
+    written = []
+    for table in DETAILS:
+        fresh = collect_details(table, runs_root, experiment)
+        if fresh is None:
+            continue
+        path = details_path(table, experiment, stored_dir)
+        if path.exists() and not replace:
+            stored = load_details(table, experiment, stored_dir)
+            known = set(load_stored(experiment, stored_dir)["config_hash"])
+            other = known - set(fresh["config_hash"])
+            fresh = pd.concat([stored[stored["config_hash"].isin(other)], fresh])
+        write_table(_typed(fresh, table, path), path)
+        written.append(path)
+    return written
+
+
+def load_details(table: str, experiment: str, stored_dir: Path) -> pd.DataFrame:
+    """Return the stored lines of `experiment`; `UserError` when missing or damaged."""
+    path = details_path(table, experiment, stored_dir)
+    return _frame(_typed(_read(path, experiment), table, path))
+
+
+def with_rows(
+    table: str, experiment: str, stored_dir: Path, columns: Sequence[str]
+) -> pd.DataFrame:
+    """Return the stored lines, each with these columns of its run's stored row."""
+    rows = load_stored(experiment, stored_dir)[["config_hash", *columns]]
+    return load_details(table, experiment, stored_dir).merge(rows, on="config_hash")
+
+
+def diff_details(
+    runs_root: Path, experiment: str, stored_dir: Path, rtol: float = 0.0
+) -> list[str]:
+    """Say of each stored simulated run that was run again where its lines differ; empty if none.
+
+    A live run's are measured anew each time and are not compared. `rtol` 0 asks for the same bits.
+    """
+    rows = load_stored(experiment, stored_dir)
+    simulated = set(rows.loc[rows["source"] == "simulated", "config_hash"])
+    found = []
+    for table in DETAILS:
+        fresh = collect_details(table, runs_root, experiment)
+        if fresh is None or not kept(table, experiment, stored_dir):
+            continue
+        stored = dict(list(load_details(table, experiment, stored_dir).groupby("config_hash")))
+        for key, lines in fresh.groupby("config_hash"):
+            if key in simulated and (why := _difference(lines, stored.get(str(key)), rtol)):
+                found.append(f"{key} {table}: {why}")
+    return found
+
+
+def _difference(fresh: pd.DataFrame, stored: pd.DataFrame | None, rtol: float) -> str:
+    if stored is None:
+        return "not stored"
+    if len(fresh) != len(stored):
+        return f"{len(fresh)} lines now, {len(stored)} stored"
+    for name in fresh.columns:
+        a, b = fresh[name].to_numpy(), stored[name].to_numpy()
+        if a.dtype.kind == "f":
+            # Seconds are stored with 32 bits, so a smaller tolerance would ask for the same bits.
+            bound = max(rtol, 1e-6) if rtol else 0.0
+            unequal = ~np.isclose(a, b, rtol=bound, atol=bound, equal_nan=True)
+        else:
+            unequal = a != b
+        if unequal.any():
+            return f"{int(unequal.sum())} of {len(fresh)} values of {name} differ"
+    return ""
+
+
+def _read(path: Path, experiment: str) -> pd.DataFrame:
+    try:
+        return _frame(pq.read_table(path))
+    except (OSError, pa.ArrowException) as error:
+        raise UserError(
+            f"{path}: cannot be read ({error}); make it with `aegaeon run -m "
+            f"experiment={experiment}`, then `aegaeon results export {experiment}`"
+        ) from error
+
+
+def _frame(table: pa.Table) -> pd.DataFrame:
+    frame: pd.DataFrame = table.to_pandas()
+    return frame
+
+
+def _typed(frame: pd.DataFrame, table: str, where: Path) -> pa.Table:
+    """Return the table's columns alone, typed and sorted; raise `UserError` if one is missing."""
+    detail = DETAILS[table]
+    columns: dict[str, Any] = {}
+    for name, kind in zip(detail.schema.names, detail.schema.types, strict=True):
+        if name not in frame:
+            raise UserError(
+                f"{where}: table {table} lacks the column {name!r}; delete the runs, run again "
+                "and export them with `aegaeon results export`"
+            )
+        values = frame[name].astype(str) if kind == pa.string() else frame[name]
+        try:
+            columns[name] = pa.Array.from_pandas(values, type=kind, safe=False)
+        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+            raise UserError(f"{where}: column {name!r} of {table}: {error}") from error
+    keys = [("config_hash", "ascending"), *[(name, "ascending") for name in detail.order]]
+    return pa.table(columns, schema=detail.schema).sort_by(keys)

@@ -1,0 +1,59 @@
+"""Live: Aegaeon and the baselines on the same two instances of one machine, over the load."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from aegaeon.goodput import Sweep, sweep
+from aegaeon.results.store import load_stored
+from figures.attainment import Panel, Render, draw
+from figures.canvas import Grid, canvas, footnote
+from figures.style import look, ordered
+
+PANEL = Panel("live_compare", "Live, 6 models on 2 instances")
+PREDICTED = "live_compare_simulated"
+GRID = Grid(width=3.2, height=1.9, right=1.36, note=0.5)
+SPLIT = "Aegaeon: 1 prefill + 1 decoding instance, so half of what the others decode on"
+
+
+def render(stored: Path, presets: bool) -> Figure:
+    """Draw measured attainment per system, and as hollow marks what the simulator predicts."""
+    data = _sweep(load_stored(PANEL.name, stored))
+    figure, (ax,) = canvas(1, 1, GRID)
+    draw(ax, PANEL, data, GRID, presets)
+    ax.set_ylabel("SLO attainment (%)", labelpad=2)
+    source = f"{data.source.capitalize()} · {data.hardware}: {data.gpus} instances of vLLM"
+    seeds = f"{data.seeds} seeds, band min–max" if data.seeds > 1 else "1 seed"
+    marks = "Numbers: largest load at 90 % (dashed)"
+    if _predict(ax, stored, presets):
+        marks += ". Hollow: predicted by the simulator"
+    footnote(figure, GRID, [f"{source} · {seeds}", SPLIT, marks])
+    return figure
+
+
+def _sweep(table: pd.DataFrame) -> Sweep:
+    table = table.assign(system=table["system"].replace("aegaeon_1p1d", "aegaeon"))
+    return sweep(table, PANEL.name)
+
+
+def _predict(ax: Axes, stored: Path, presets: bool) -> bool:
+    """Draw the simulator's points if they are stored; tell whether they are."""
+    if not (stored / f"{PREDICTED}.parquet").exists():
+        return False
+    data = _sweep(load_stored(PREDICTED, stored))
+    for system in ordered(list(data.mean.columns), presets):
+        mean = 100 * data.mean[system].dropna()
+        style = look(system)
+        ax.plot(
+            mean.index, mean, style.marker or ".", color=style.colour, markerfacecolor="white",
+            markersize=5.5, zorder=4,
+        )  # fmt: skip
+    return True
+
+
+FIGURES: Mapping[str, Render] = {"live_compare": render}
