@@ -209,10 +209,35 @@ Fleet = tuple[InstanceSpec, ...]
 
 
 @dataclass(frozen=True, slots=True)
+class Overheads:
+    """What a live engine takes beside steps and copies; an ideal one takes nothing.
+
+    Attributes are seconds: `send_s` from a request's arrival to the first instance, `hand_over_s`
+    from the end of its prefill to the decoding instance, `admit_prefill_s` and `admit_decode_s` per
+    request that such an instance takes in, `wake_prefill_s` and `wake_decode_s` more when it was
+    idle (cold caches), `turn_s` per piece of work, `kv_move_s` per KV copy.
+
+    With `inline_copies` (a CPU) copies hold up the thread that runs steps, and a model's weights
+    stay where they are until their slot is needed.
+    """
+
+    send_s: float = 0.0
+    hand_over_s: float = 0.0
+    admit_prefill_s: float = 0.0
+    admit_decode_s: float = 0.0
+    turn_s: float = 0.0
+    kv_move_s: float = 0.0
+    wake_prefill_s: float = 0.0
+    wake_decode_s: float = 0.0
+    inline_copies: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Deployment:
     """What a system is given to plan with: the devices, the market, its rates and the objective.
 
     `rates` are requests per second per model, as an operator would know them on average.
+    `overheads` are what the simulator adds; no policy reads them.
     """
 
     device: DeviceSpec
@@ -224,6 +249,7 @@ class Deployment:
     rates: Mapping[str, float] = field(default_factory=dict)
     mean_input_tokens: float = 714.0
     mean_output_tokens: float = 300.0
+    overheads: Overheads = Overheads()
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from aegaeon.core import DeviceSpec, ModelSpec
 from aegaeon.errors import UserError
 from profiles.catalogue import load_device, load_model
 from profiles.leastsq import Array, relative
+from profiles.measurements import DEVICES
 from profiles.roofline import (
     TILE_ROWS,
     Constants,
@@ -43,9 +44,10 @@ class Pair:
 
 
 def committed(folder: Path = FOLDER) -> list[Pair]:
-    """Load every profile under `folder`, in the order of device and file name."""
+    """Load the GPUs' profiles under `folder`, in the order of device and file name."""
     pairs = []
-    for path in sorted(folder.glob("*/*-tp*.json")):
+    measured = [path for name in DEVICES for path in folder.glob(f"{name}/*-tp*.json")]
+    for path in sorted(measured):
         model, _, tp = path.stem.rpartition("-tp")
         spec = replace(load_model(model), tp=int(tp))
         device = load_device(path.parent.name)

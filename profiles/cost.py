@@ -11,7 +11,7 @@ import numpy as np
 from aegaeon.core import CostModel, DeviceSpec, ModelCost, ModelSpec
 from aegaeon.errors import UserError
 from profiles.roofline import load_roofline, predict, rank_kv_bytes
-from profiles.store import FOLDER, DecodeFit, PrefillFit, load, profile_path
+from profiles.store import FOLDER, DecodeFit, PrefillFit, SwitchFit, load, profile_path
 
 
 def cost_model(
@@ -37,8 +37,12 @@ def cost_model(
 
 
 def _cost(spec: ModelSpec, device: DeviceSpec, folder: Path) -> ModelCost:
-    prefill, decode, source = _step_times(spec, device, folder)
+    prefill, decode, switch, source = _times(spec, device, folder)
     weight_bytes = spec.weight_bytes / spec.tp
+    if switch is None:
+        # A device copy of prefetched weights reads and writes every byte (paper section 5).
+        copy_s = 2 * weight_bytes / device.memory_bandwidth
+        switch = SwitchFit(weight_bytes / device.link_bandwidth, copy_s)
     return ModelCost(
         prefill_floor_s=prefill.floor_s,
         prefill_base_s=prefill.base_s,
@@ -47,26 +51,25 @@ def _cost(spec: ModelSpec, device: DeviceSpec, folder: Path) -> ModelCost:
         decode_base_s=decode.base_s,
         decode_context_s=decode.context_s,
         decode_request_s=decode.request_s,
-        switch_s=weight_bytes / device.link_bandwidth,
-        # A device copy of prefetched weights reads and writes every byte (paper section 5).
-        activate_s=2 * weight_bytes / device.memory_bandwidth,
+        switch_s=switch.switch_s,
+        activate_s=switch.activate_s,
         weight_bytes=weight_bytes,
         kv_bytes_per_token=rank_kv_bytes(spec),
         source=source,
     )
 
 
-def _step_times(
+def _times(
     spec: ModelSpec, device: DeviceSpec, folder: Path
-) -> tuple[PrefillFit, DecodeFit, str]:
+) -> tuple[PrefillFit, DecodeFit, SwitchFit | None, str]:
     path = profile_path(folder, device.name, spec.type, spec.tp)
     if path.is_file():
         fit = load(device.name, spec.type, spec.tp, folder)
         source = f"profile {path.parent.name}/{path.stem} (median error {fit.median_error:.1%})"
-        return fit.prefill, fit.decode, source
+        return fit.prefill, fit.decode, fit.switch, source
     roofline = load_roofline(folder if (folder / "roofline.json").is_file() else FOLDER)
     source = f"roofline (median error {roofline.median_error:.1%})"
-    return *predict(spec, device, roofline.constants), source
+    return *predict(spec, device, roofline.constants), None, source
 
 
 def perturbed(costs: CostModel, sigma: float, seed: int) -> dict[str, ModelCost]:
