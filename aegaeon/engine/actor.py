@@ -5,6 +5,7 @@ Messages per flush, never per token: events leave in batches through one streami
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 import sys
@@ -19,14 +20,16 @@ from typing import TYPE_CHECKING
 
 import ray
 
-from aegaeon.core import CostModel, Deployment, InstanceSpec, ModelSpec
+from aegaeon.core import Deployment, InstanceSpec, ModelSpec
 from aegaeon.engine.agent import DTYPES
-from aegaeon.engine.calibrate import calibrate
 from aegaeon.engine.events import Event, LiveRequest
 from aegaeon.engine.instance import LiveInstance
 from aegaeon.engine.memory import KvPool, SharedDirectory, WeightCache, open_device
+from aegaeon.engine.memory.shared import start_time
 from aegaeon.engine.options import LiveOptions
 from aegaeon.engine.pool import DevicePool
+from aegaeon.engine.profiler import Bench, Round, Sample
+from aegaeon.engine.ranks import GRACE_S, RankError, RankGroup, RankPlan
 from aegaeon.policy.interface import System
 
 if TYPE_CHECKING:
@@ -38,14 +41,17 @@ _SLOT_MARGIN, _SLOT_EXTRA = 1.1, 4 << 20
 
 @dataclass(frozen=True, slots=True)
 class InstancePlan:
-    """What an instance needs to open: `paths` are the models' checkpoints on its node."""
+    """What an instance needs to open: `paths` are the models' checkpoints on its node.
+
+    `holder` marks the KV blocks that it holds in the node's host pool.
+    """
 
     spec: InstanceSpec
     models: tuple[ModelSpec, ...]
-    costs: CostModel
     shared: str
     paths: Mapping[str, str]
     options: LiveOptions
+    holder: int = 1
 
 
 class InstanceActor:
@@ -60,17 +66,28 @@ class InstanceActor:
         self._instance: LiveInstance | None = None
         self._memory = ExitStack()
 
-    def node(self) -> str:
-        """Return the id of the Ray node that this actor is on."""
-        return str(ray.get_runtime_context().get_node_id())
+    def where(self) -> tuple[str, tuple[int, int | None]]:
+        """Return the id of the Ray node that this actor is on; its process's id and start time."""
+        process = (os.getpid(), start_time(os.getpid()))
+        return str(ray.get_runtime_context().get_node_id()), process
 
     def now(self) -> float:
         """Return this machine's monotonic clock, in seconds."""
         return time.perf_counter()
 
-    def open(self, plan: InstancePlan) -> CostModel:
-        """Make an engine for every model and return what they cost here."""
-        return self._engine.submit(self._open, plan).result()
+    def open(self, plan: InstancePlan) -> None:
+        """Make an engine for every model."""
+        self._engine.submit(self._open, plan).result()
+
+    def measure(self, round_: Round) -> list[Sample]:
+        """Measure one round; the run's other instances do so at the same time."""
+        return self._engine.submit(self._bench.measure, round_).result()
+
+    def measured(self) -> None:
+        """End the events of measurements; what they left behind is not looked at again."""
+        self._out.put(None)
+        # Collecting garbage among the engines' many lasting objects would stop steps for long.
+        self._engine.submit(_freeze).result()
 
     def start(self, system: System, deployment: Deployment, began: float) -> None:
         """Start the scheduler; `began` is the run's time 0 on this machine's monotonic clock."""
@@ -107,26 +124,24 @@ class InstanceActor:
         self.stop()
         self._engine.submit(self._memory.close).result()
 
-    def _open(self, plan: InstancePlan) -> CostModel:
+    def _open(self, plan: InstancePlan) -> None:
         self._plan, options = plan, plan.options
         device = open_device(options.device)
         shared = self._memory.enter_context(SharedDirectory.attach(plan.shared))
-        host_kv = KvPool.attach(shared, device)
+        host_kv = KvPool.attach(shared, device, holder=plan.holder)
         self._memory.callback(host_kv.close)
-        largest = max([model.weight_bytes for model in plan.models])
-        self._pool = DevicePool(
-            device,
-            WeightCache(shared, options.cache_bytes, device),
-            host_kv,
-            slot_bytes=int(largest * _SLOT_MARGIN) + _SLOT_EXTRA,
-            kv_bytes=int(plan.spec.kv_bytes),
-            weight_slots=plan.spec.weight_slots,
+        sizes = _sizes(plan)
+        ranks = RankGroup(
+            RankPlan(plan.spec.tp, options.device, plan.shared, options.cache_bytes, **sizes),
+            self._lost,
         )
+        cache = WeightCache(shared, options.cache_bytes, device)
+        self._pool = DevicePool(device, cache, host_kv, **sizes, ranks=ranks)
         self._memory.callback(self._pool.close)
+        # Their copies have to end before the memory that they read and write goes.
+        self._memory.callback(ranks.close)
         self._shells = {model.name: self._shell(model) for model in plan.models}
-        if not options.calibrate:
-            return plan.costs
-        return calibrate(self._pool, self._shells, plan.costs)
+        self._bench = Bench(plan.spec, self._pool, self._shells, self._out.put)
 
     def _shell(self, model: ModelSpec) -> Shell:
         from aegaeon.engine.shell import Shell
@@ -139,6 +154,12 @@ class InstanceActor:
         )
         return Shell(model.name, Path(self._plan.paths[model.name]), self._pool, options)
 
+    def _lost(self, error: RankError) -> None:
+        """Tell that a rank died; end the process if its threads cannot."""
+        self._out.put(error)
+        time.sleep(GRACE_S)
+        os._exit(1)
+
     def _run(self, instance: LiveInstance) -> None:
         try:
             instance.run()
@@ -146,6 +167,21 @@ class InstanceActor:
             self._out.put(error)
             raise
         self._out.put(None)
+
+
+def _sizes(plan: InstancePlan) -> dict[str, int]:
+    """Return what each of the instance's devices sets aside."""
+    largest = max([model.weight_bytes for model in plan.models]) / plan.spec.tp
+    return {
+        "slot_bytes": int(largest * _SLOT_MARGIN) + _SLOT_EXTRA,
+        "kv_bytes": int(plan.spec.kv_bytes),
+        "weight_slots": plan.spec.weight_slots,
+    }
+
+
+def _freeze() -> None:
+    gc.collect()
+    gc.freeze()
 
 
 def _write_output_to(log: Path) -> None:

@@ -5,17 +5,27 @@ It outlives the instances, so no hand-over depends on which of them is alive.
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+
 from aegaeon.core import ModelSpec
-from aegaeon.engine.events import HostKv
+from aegaeon.engine.burial import end
+from aegaeon.engine.events import NO_BLOCK, HostKv, PoolSample
 from aegaeon.engine.memory import KvPool, SharedDirectory, remove_leftovers
+from aegaeon.engine.memory.kv_pool import in_flight
 from aegaeon.engine.options import TINY, LiveOptions
 from aegaeon.engine.testing import TinyModel
 from aegaeon.errors import UserError
 
 DTYPES = {2: "bfloat16", 4: "float32"}
+SAMPLE_S = 0.05
+_DEATH_S = 20.0
 
 
 class NodeAgent:
@@ -26,6 +36,10 @@ class NodeAgent:
         self._options = options
         self._shared = SharedDirectory.create("node")
         self._pool = KvPool.create(self._shared, options.slab_bytes, options.slabs)
+        self._samples: list[PoolSample] = []
+        self._ended = threading.Event()
+        self._closed = threading.Event()
+        self._sampler: threading.Thread | None = None
 
     def prepare(self, models: Sequence[ModelSpec]) -> tuple[str, dict[str, str]]:
         """Return the shared directory and each model's checkpoint folder.
@@ -41,9 +55,52 @@ class NodeAgent:
             paths[spec.name] = str(made)
         return str(self._shared.path), paths
 
-    def discard(self, kv: HostKv) -> None:
-        """Free KV that nobody on this node will load."""
-        self._pool.free(kv.offsets)
+    def discard(self, kv: HostKv, request: int) -> None:
+        """Free a request's KV that nobody on this node will load."""
+        self._pool.discard(kv.offsets, in_flight(request))
+
+    def read(self, kv: HostKv, request: int) -> npt.NDArray[np.uint8]:
+        """Return a request's KV, uint8 [blocks, bytes of a block], and free it here."""
+        blocks = self._pool.read(kv.offsets, kv.block_bytes)
+        self.discard(kv, request)
+        return blocks
+
+    def write(self, kv: HostKv, request: int, blocks: npt.NDArray[np.uint8]) -> HostKv | None:
+        """Put KV that another node's agent has read into this pool; None if there is no room."""
+        try:
+            offsets = iter(self._pool.write(blocks, in_flight(request)))
+        except UserError:
+            return None
+        groups = [[at if at == NO_BLOCK else next(offsets) for at in g] for g in kv.groups]
+        return replace(kv, groups=tuple([tuple(group) for group in groups]))
+
+    def bury(self, process: tuple[int, int] | None, holders: Sequence[int]) -> int:
+        """Make sure that an instance's processes are dead, then free the KV of `holders`.
+
+        Returns the number of blocks freed. Raises TimeoutError if a process does not die.
+        """
+        if process is not None:
+            end(process, _DEATH_S)
+        return self._pool.release(holders)
+
+    def lifetime(self) -> None:
+        """Return when the agent is closed; whoever waits for it learns of its death."""
+        self._closed.wait()
+
+    def watch(self, node: str, began: float) -> None:
+        """Sample the host KV pool until `samples` is called.
+
+        `began` is the run's time 0 on this machine's monotonic clock.
+        """
+        self._sampler = threading.Thread(target=self._sample, args=(node, began), daemon=True)
+        self._sampler.start()
+
+    def samples(self) -> list[PoolSample]:
+        """Stop sampling; return the use of every block size seen, every SAMPLE_S seconds."""
+        self._ended.set()
+        if self._sampler is not None:
+            self._sampler.join()
+        return self._samples
 
     def used_bytes(self) -> int:
         """Return the bytes of KV that the host pool holds."""
@@ -51,12 +108,26 @@ class NodeAgent:
 
     def close(self) -> None:
         """Remove the shared memory."""
+        self._closed.set()
+        self.samples()
         self._pool.close()
         self._shared.close()
 
+    def _sample(self, node: str, began: float) -> None:
+        self._ended.wait(max(0.0, began - time.perf_counter()))
+        while not self._ended.wait(SAMPLE_S):
+            now = time.perf_counter() - began
+            self._samples += [
+                PoolSample(now, node, use.block_bytes, use.used, use.allocated)
+                for use in self._pool.stats().values()
+            ]
+
 
 def tiny_model(spec: ModelSpec, seed: int) -> TinyModel:
-    """Return a random model of `spec`'s shape; UserError unless its type is tiny-ARCHITECTURE."""
+    """Return a random model of `spec`'s shape.
+
+    Raises UserError unless its type is tiny-ARCHITECTURE, or tiny-ARCHITECTURE-ANYTHING.
+    """
     if not spec.type.startswith(TINY):
         raise UserError(
             f"backend.checkpoints: no folder for model type {spec.type}; give one, as in "
@@ -70,7 +141,7 @@ def tiny_model(spec: ModelSpec, seed: int) -> TinyModel:
         )
     return TinyModel(
         name=spec.name,
-        type=spec.type.removeprefix(TINY),
+        type=spec.type.removeprefix(TINY).partition("-")[0],
         layers=spec.layers,
         heads=spec.heads,
         kv_heads=spec.kv_heads,

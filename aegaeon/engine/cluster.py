@@ -14,14 +14,13 @@ from contextlib import contextmanager
 from typing import Any
 
 import ray
-from ray._raylet import Config
 from ray.exceptions import AuthenticationError, GetTimeoutError, RayError, RayTaskError
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from aegaeon.core import Fleet
+from aegaeon.core import Fleet, InstanceSpec
 from aegaeon.engine.memory.cleanup import remove_leftovers
-from aegaeon.engine.nodes import SLOT, check_fingerprints, fingerprint
+from aegaeon.engine.nodes import SLOT, check_fingerprints, fingerprint, use_auth
 from aegaeon.engine.options import LiveOptions
 from aegaeon.errors import UserError
 
@@ -42,7 +41,7 @@ def connected(options: LiveOptions, slots: int) -> Iterator[None]:
         _check_nodes()
         yield
         return
-    _set_auth(options.auth)
+    use_auth(options.auth)
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     _raise_file_limit()
     _init(options, slots)
@@ -55,14 +54,6 @@ def connected(options: LiveOptions, slots: int) -> Iterator[None]:
         if options.address == "local":
             # Its processes are gone; a killed agent could not remove its memory.
             remove_leftovers()
-
-
-def _set_auth(mode: str) -> None:
-    if mode not in ("token", "disabled"):
-        raise UserError(f"backend.auth: {mode!r} is neither token nor disabled")
-    os.environ["RAY_AUTH_MODE"] = mode
-    # Ray has read the mode when it was imported; this is how it reads it again.
-    Config.initialize("")
 
 
 @contextmanager
@@ -87,16 +78,7 @@ def _raise_file_limit() -> None:
 def _init(options: LiveOptions, slots: int) -> None:
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if options.address == "local":
-        gpus = slots if options.device != "cpu" else 0
-        ray.init(
-            address="local",
-            num_cpus=os.cpu_count() or 1,
-            num_gpus=gpus,
-            resources={SLOT: slots},
-            include_dashboard=False,
-            object_store_memory=_OBJECT_STORE_BYTES,
-            **quiet,
-        )
+        _start_local(options, slots, quiet)
         return
     for attempt in range(1, _ATTEMPTS + 1):
         try:
@@ -118,6 +100,25 @@ def _init(options: LiveOptions, slots: int) -> None:
             time.sleep(_BACK_OFF_S * attempt)
         else:
             return
+
+
+def _start_local(options: LiveOptions, slots: int, quiet: dict[str, Any]) -> None:
+    try:
+        ray.init(
+            address="local",
+            num_cpus=os.cpu_count() or 1,
+            num_gpus=slots if options.device != "cpu" else 0,
+            resources={SLOT: slots},
+            include_dashboard=False,
+            object_store_memory=_OBJECT_STORE_BYTES,
+            **quiet,
+        )
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(
+            f"backend.address: no Ray of our own starts here ({reason}); it needs free ports, "
+            "shared memory and room in its temporary folder: `aegaeon doctor` looks at these"
+        ) from error
 
 
 def _check_nodes() -> None:
@@ -146,25 +147,26 @@ def _check_nodes() -> None:
 
 @contextmanager
 def reserved(fleet: Fleet, gpus: bool, timeout_s: float) -> Iterator[dict[int, tuple[Any, int]]]:
-    """Reserve a device per instance; yield (placement group, bundle) by the instance's id.
+    """Reserve each instance's devices; yield (placement group, bundle) by the instance's id.
 
     Instances of one node of the fleet come to one node of the cluster, where they share host
     memory. Raises UserError with what is needed and available when that takes too long.
     """
-    by_node: dict[int, list[int]] = {}
+    by_node: dict[int, list[InstanceSpec]] = {}
     for spec in fleet:
-        by_node.setdefault(spec.node, []).append(spec.id)
-    bundle = {SLOT: 1.0, "GPU": 1.0} if gpus else {SLOT: 1.0}
-    _check_total(by_node, bundle)
+        by_node.setdefault(spec.node, []).append(spec)
+    names = [SLOT, "GPU"] if gpus else [SLOT]
+    _check_total(by_node, names)
     groups: list[PlacementGroup] = []
     try:
-        for ids in by_node.values():
-            groups.append(placement_group([dict(bundle) for _ in ids], strategy="STRICT_PACK"))
+        for specs in by_node.values():
+            bundles = [dict.fromkeys(names, float(spec.tp)) for spec in specs]
+            groups.append(placement_group(bundles, strategy="STRICT_PACK"))
         _await(groups, by_node, timeout_s)
         places = {
-            ident: (group, i)
-            for group, ids in zip(groups, by_node.values(), strict=True)
-            for i, ident in enumerate(ids)
+            spec.id: (group, i)
+            for group, specs in zip(groups, by_node.values(), strict=True)
+            for i, spec in enumerate(specs)
         }
         yield places
     finally:
@@ -172,12 +174,12 @@ def reserved(fleet: Fleet, gpus: bool, timeout_s: float) -> Iterator[dict[int, t
             remove_placement_group(group)
 
 
-def _check_total(by_node: dict[int, list[int]], bundle: dict[str, float]) -> None:
+def _check_total(by_node: dict[int, list[InstanceSpec]], names: Sequence[str]) -> None:
     """Refuse at once what no waiting can help."""
     there = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    for name in bundle:
+    for name in names:
         sizes = sorted([r.get(name, 0.0) for r in there], reverse=True)
-        wanted = sorted([len(ids) for ids in by_node.values()], reverse=True)
+        wanted = sorted([_devices(specs) for specs in by_node.values()], reverse=True)
         if sum(sizes) < sum(wanted) or max(sizes) < wanted[0]:
             raise UserError(
                 f"Ray cluster: needed {_needs(by_node)} of resource {name}, the cluster has "
@@ -188,7 +190,7 @@ def _check_total(by_node: dict[int, list[int]], bundle: dict[str, float]) -> Non
 
 
 def _await(
-    groups: Sequence[PlacementGroup], by_node: dict[int, list[int]], timeout_s: float
+    groups: Sequence[PlacementGroup], by_node: dict[int, list[InstanceSpec]], timeout_s: float
 ) -> None:
     try:
         ray.get([group.ready() for group in groups], timeout=timeout_s)
@@ -201,8 +203,12 @@ def _await(
         ) from error
 
 
-def _needs(by_node: dict[int, list[int]]) -> str:
-    return " + ".join([str(len(ids)) for ids in by_node.values()])
+def _devices(specs: Sequence[InstanceSpec]) -> int:
+    return sum([spec.tp for spec in specs])
+
+
+def _needs(by_node: dict[int, list[InstanceSpec]]) -> str:
+    return " + ".join([str(_devices(specs)) for specs in by_node.values()])
 
 
 def fetch(refs: Any, timeout_s: float, what: str) -> Any:  # noqa: ANN401

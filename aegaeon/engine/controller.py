@@ -6,14 +6,15 @@ go out at their absolute arrival times whatever the system's state (open loop). 
 
 from __future__ import annotations
 
-import math
 import queue
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Protocol
 
-from aegaeon.core import CostModel, Fleet, Request, Stage
+from aegaeon.core import Fleet, Stage
 from aegaeon.engine.events import (
+    Accepted,
+    Carried,
     Event,
     Failed,
     Finished,
@@ -25,27 +26,37 @@ from aegaeon.engine.events import (
     Switched,
     Tokens,
 )
+from aegaeon.engine.recovery import FaultOptions, Recovery, resume
+from aegaeon.engine.tracks import GONE, HELD, LiveError, LiveRun, LiveTrack
 from aegaeon.policy.interface import Dispatcher, Placement, Refusal
-
-HELD = -1
-GONE = -2
-
-
-class LiveError(RuntimeError):
-    """A live run that broke: an instance died, or requests or tokens got lost."""
 
 
 class Port(Protocol):
-    """The controller's end of one instance; `node` names whose host pool it shares."""
+    """The controller's end of one instance; `node` names whose host pool it shares.
+
+    `epoch` counts how often the instance was made again.
+    """
 
     node: str
+    epoch: int
 
     def accept(self, request: LiveRequest) -> None:
         """Send a request; must not wait for the instance."""
         ...
 
-    def discard(self, kv: HostKv) -> None:
-        """Free KV in the host pool of this instance's node."""
+    def discard(self, kv: HostKv, request: int) -> None:
+        """Free KV of a request in the host pool of this instance's node."""
+        ...
+
+    def carry(self, kv: HostKv, request: int, ticket: int, there: int) -> None:
+        """Begin to move KV to the node of instance `there`; a `Carried` message tells."""
+        ...
+
+    def restart(self, requests: Collection[int], again: bool) -> None:
+        """Bury the dead instance, free the KV of itself and of `requests` that were sent to it.
+
+        With `again` it is made anew, which a message tells. Must not wait for any of that.
+        """
         ...
 
     def stop(self) -> None:
@@ -55,66 +66,28 @@ class Port(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """Events of one instance, or its end, which is premature if there is an `error`."""
+    """Events of one instance, or its end, which is premature if there is an `error`.
+
+    A message of an earlier `epoch` of the instance is late. `ready` says that the instance, made
+    again, takes requests; `fatal` that the run cannot go on, whatever the instance.
+    """
 
     instance: int
     events: Sequence[Event] = ()
     ended: bool = False
     error: str | None = None
-
-
-@dataclass(slots=True)
-class LiveTrack:
-    """One request's progress; times are seconds on the run's clock, NaN before they are known.
-
-    `place` is an instance's id, HELD, or GONE (finished or failed). `sent` is when the request went
-    out, `times` has each token's. `failure` is why it failed.
-    """
-
-    live: LiveRequest
-    place: int = HELD
-    sent: float = math.nan
-    tokens: list[int] = field(default_factory=list)
-    times: list[float] = field(default_factory=list)
-    prefill_start: float = math.nan
-    prefill_s: float = 0.0
-    decode_s: float = 0.0
-    kv_wait_s: float = 0.0
-    finish: float = math.nan
-    failure: str | None = None
-
-    @property
-    def request(self) -> Request:
-        """What the policies know of it."""
-        return self.live.spec
-
-    def move(self, origin: int, destination: int) -> None:
-        """Change place, once and only from where the request is."""
-        if self.place != origin:
-            raise LiveError(f"request {self.request.id} is at {self.place}, not at {origin}")
-        self.place = destination
-
-
-@dataclass(frozen=True, slots=True)
-class LiveRun:
-    """A finished run: tracks in order of id; switches, KV moves and work with their instance.
-
-    `costs` is what the policies were told, measured or estimated.
-    """
-
-    tracks: Sequence[LiveTrack]
-    fleet: Fleet
-    switches: Sequence[tuple[int, Switched]]
-    moves: Sequence[tuple[int, Moved]]
-    work: Sequence[tuple[int, Ran]]
-    costs: CostModel = field(default_factory=dict)
+    epoch: int = 0
+    ready: bool = False
+    fatal: bool = False
+    carried: Carried | None = None
 
 
 class Controller:
     """Runs `requests` over `ports` (by instance id), which answer through `inbox`.
 
     `clock` gives seconds since the run began, on which all events are timed too. When nothing
-    happens for `stall_s` seconds while requests are open, the run is broken.
+    happens for `stall_s` seconds while requests are open, the run is broken; so it is when an
+    instance dies, unless `faults` has it made again.
     """
 
     def __init__(
@@ -127,6 +100,7 @@ class Controller:
         clock: Callable[[], float],
         stall_s: float = 60.0,
         progress: Callable[[int], None] | None = None,
+        faults: FaultOptions | None = None,
     ) -> None:
         self.tracks = {r.spec.id: LiveTrack(r) for r in requests}
         self._arrivals = sorted(requests, key=lambda r: (r.spec.arrival, r.spec.id))
@@ -145,7 +119,11 @@ class Controller:
         self._heard = 0.0
         self._running = set(ports)
         self._homes: dict[int, int] = {}
-        self._waits: dict[int, list[Moved]] = {i: [] for i in ports}
+        self._recovery = Recovery(self._stages, faults or FaultOptions("fail"))
+        self._tickets = 0
+        self._abroad = 0
+        self._journeys: dict[int, int] = {}
+        self._carries: list[tuple[int, Carried]] = []
         self._switches: list[tuple[int, Switched]] = []
         self._moves: list[tuple[int, Moved]] = []
         self._work: list[tuple[int, Ran]] = []
@@ -155,13 +133,20 @@ class Controller:
         while self._open:
             self._send_due()
             self._receive()
-        for port in self._ports.values():
-            port.stop()
+        for instance in self._running:
+            self._ports[instance].stop()
         # What a turn took is told when it ends, which may be after its last token.
-        while self._running:
+        while self._running or self._abroad:
             self._receive()
-        tracks = [self.tracks[ident] for ident in sorted(self.tracks)]
-        return LiveRun(tracks, self._fleet, self._switches, self._moves, self._work)
+        return LiveRun(
+            [self.tracks[ident] for ident in sorted(self.tracks)],
+            self._fleet,
+            self._switches,
+            self._moves,
+            self._work,
+            carries=self._carries,
+            faults=self._recovery.faults,
+        )
 
     def _send_due(self) -> None:
         now = self._clock()
@@ -183,8 +168,16 @@ class Controller:
             self._check_alive()
             return
         self._heard = self._clock()
-        if message.error is not None:
+        if message.fatal:
             raise LiveError(f"{message.error}; {self._open} requests were open")
+        if message.carried is not None:
+            self._arrived(message.instance, message.carried)
+        if message.epoch != self._ports[message.instance].epoch:
+            return
+        if message.error is not None:
+            self._lost(message.instance, message.error)
+        if message.ready:
+            self._back(message.instance)
         for event in message.events:
             self._take(message.instance, event)
         if message.ended:
@@ -195,6 +188,9 @@ class Controller:
     def _check_alive(self) -> None:
         arrived = self._open - (len(self._arrivals) - self._next)
         waiting = arrived or not self._open
+        if self._recovery.waiting:
+            # That has a time limit of its own, and tells when it is over.
+            self._heard = self._clock()
         if waiting and self._clock() - self._heard >= self._stall_s:
             lost = [i for i, track in self.tracks.items() if track.place != GONE][:5]
             raise LiveError(
@@ -204,6 +200,8 @@ class Controller:
 
     def _take(self, instance: int, event: Event) -> None:
         match event:
+            case Accepted():
+                self.tracks[event.request].arrive(instance, event.time)
             case Tokens():
                 track = self.tracks[event.request]
                 track.tokens += event.output.token_ids
@@ -218,13 +216,15 @@ class Controller:
                 self._switches.append((instance, event))
             case Moved():
                 self._moves.append((instance, event))
-                self._waits[instance].append(event)
             case Ran():
-                self._ran(instance, event)
+                self._work.append((instance, event))
+                for ident in event.requests:
+                    self.tracks[ident].ran(instance, event)
 
     def _prefilled(self, instance: int, event: Prefilled) -> None:
         track, now = self.tracks[event.request.spec.id], self._clock()
         track.move(instance, HELD)
+        track.depart(event.time)
         track.live = event.request
         self._homes[track.request.id] = instance
         placements = self._dispatcher.finished(track.request, Stage.PREFILL, instance, now)
@@ -253,42 +253,92 @@ class Controller:
 
     def _offer(self, track: LiveTrack, stage: Stage, now: float) -> None:
         answer = self._dispatcher.place(track.request, stage, now)
-        if answer is not None:
+        if answer is None:
+            track.queue(now)
+        else:
             self._assign(track, answer)
 
     def _carry_out(self, placements: Sequence[Placement], now: float) -> None:
         for placement in placements:
+            self.tracks[placement.request.id].unqueue(now)
             self._assign(self.tracks[placement.request.id], placement.instance)
 
     def _assign(self, track: LiveTrack, answer: int | Refusal) -> None:
-        node = None if isinstance(answer, Refusal) else self._ports[answer].node
-        kv = track.live.kv
-        if kv is not None:
-            home = self._ports[self._homes[track.request.id]]
-            if node != home.node:
-                # The host pool is one node's; elsewhere the prompt is computed again.
-                home.discard(kv)
-                track.live = replace(track.live, kv=None)
+        kv, ident = track.live.kv, track.request.id
         if isinstance(answer, Refusal):
+            if kv is not None:
+                self._ports[self._homes[ident]].discard(kv, ident)
+            self._give_up(track, answer.reason)
+            return
+        track.move(HELD, answer)
+        if kv is not None and self._ports[self._homes[ident]].node != self._ports[answer].node:
+            self._tickets += 1
+            self._abroad += 1
+            self._journeys[ident] = self._tickets
+            self._ports[self._homes[ident]].carry(kv, ident, self._tickets, answer)
+        else:
+            self._send(track)
+
+    def _give_up(self, track: LiveTrack, reason: str) -> None:
+        track.move(HELD, GONE)
+        track.failure = reason
+        self._open -= 1
+
+    def _send(self, track: LiveTrack) -> None:
+        if not self._recovery.keep(track.place, track.live):
+            self._ports[track.place].accept(track.live)
+
+    def _arrived(self, instance: int, event: Carried) -> None:
+        """Send a request whose KV has come to the instance's node, unless that died meanwhile."""
+        self._abroad -= 1
+        self._carries.append((instance, event))
+        track = self.tracks[event.request]
+        if self._journeys.get(event.request) == event.ticket:
+            del self._journeys[event.request]
+            track.carried.append((event.time - event.seconds, event.time))
+            track.live = replace(track.live, kv=event.kv)
+            self._send(track)
+        elif event.kv is not None:
+            self._ports[instance].discard(event.kv, event.request)
+
+    def _lost(self, instance: int, reason: str) -> None:
+        """Bury a dead instance and let its requests go on."""
+        self._running.discard(instance)
+        port, now = self._ports[instance], self._clock()
+        if not self._open:
+            port.restart((), again=False)
+            return
+        lost = [track for track in self.tracks.values() if track.place == instance]
+        never = self._recovery.kept(instance) | self._journeys.keys()
+        told = f"{reason}; {self._open} requests were open"
+        again = self._recovery.lost(instance, told, len(lost), now)
+        port.restart([t.request.id for t in lost if t.request.id not in never], again)
+        self._carry_out(self._dispatcher.available(instance, False, now), now)
+        for track in lost:
+            self._journeys.pop(track.request.id, None)
+            track.move(instance, HELD)
+            track.depart(now)
+            stage = self._stages[instance]
+            self._carry_out(self._dispatcher.finished(track.request, stage, instance, now), now)
+        for track in lost:
+            self._go_on(track, now)
+
+    def _go_on(self, track: LiveTrack, now: float) -> None:
+        failure = resume(track)
+        if failure is not None:
+            self._give_up(track, failure)
+        elif len(track.tokens) == track.request.output_tokens:
+            track.finish = track.times[-1]
             track.move(HELD, GONE)
-            track.failure = answer.reason
             self._open -= 1
         else:
-            track.move(HELD, answer)
-            self._ports[answer].accept(track.live)
+            self._offer(track, self._first_stage, now)
 
-    def _ran(self, instance: int, event: Ran) -> None:
-        self._work.append((instance, event))
-        moves, self._waits[instance] = self._waits[instance], []
-        # The wait before the first step lies before `start`, later ones between start and end.
-        inside = sum([m.seconds for m in moves if m.time - m.seconds >= event.start])
-        seconds = event.end - event.start
-        for ident in event.requests:
-            track = self.tracks[ident]
-            if event.kind == "prefill":
-                track.prefill_s += seconds
-                if math.isnan(track.prefill_start):
-                    track.prefill_start = event.start
-            else:
-                track.decode_s += seconds - inside
-                track.kv_wait_s += sum([m.seconds for m in moves])
+    def _back(self, instance: int) -> None:
+        if not self._open:
+            return
+        now = self._clock()
+        self._running.add(instance)
+        for request in self._recovery.back(instance, now):
+            self._ports[instance].accept(request)
+        self._carry_out(self._dispatcher.available(instance, True, now), now)

@@ -16,12 +16,14 @@ class HostKv:
     """KV of one request's first `tokens` tokens in the host pool.
 
     `groups` has, per KV cache group of the model, each block's offset in the pool, NO_BLOCK where
-    the group keeps none (outside a sliding window). Whoever holds it loads or discards it, once.
+    the group keeps none (outside a sliding window). A block holds the parts of `ranks` tensor-
+    parallel ranks, one after the other. Whoever holds it loads or discards it, once.
     """
 
     tokens: int
     block_bytes: int
     groups: tuple[tuple[int, ...], ...]
+    ranks: int = 1
 
     @property
     def offsets(self) -> list[int]:
@@ -56,8 +58,9 @@ class TokenOutput:
 class LiveRequest:
     """A request with its content: `params` are vLLM's sampling parameters by name.
 
-    After its prefill elsewhere, `generated` holds its first token and `kv` its prompt's KV in the
-    host pool, None if there was no room: then the prompt is computed again.
+    `generated` holds the tokens that other instances made. After a prefill elsewhere, `kv` is the
+    KV of all but the last token in the host pool, None if there was no room or it was lost: then
+    the prompt and what was generated are computed again.
     """
 
     spec: Request
@@ -65,6 +68,14 @@ class LiveRequest:
     params: Mapping[str, Any] = field(default_factory=dict)
     generated: tuple[int, ...] = ()
     kv: HostKv | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """An instance has a request in its inbox since `time`."""
+
+    time: float
+    request: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +126,7 @@ class Switched:
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """KV bytes left and entered the device before one step of `model`."""
+    """KV bytes left and entered the device for one step of `model`, until `time`."""
 
     time: float
     model: str
@@ -128,7 +139,9 @@ class Moved:
 class Ran:
     """A piece of work is done: `kind` "prefill" or "decode", from `start` to `end`, what it cost.
 
-    `busy_s` is the time inside engine steps; what remains of `end - start` is our own bookkeeping.
+    `start` is when the KV of the first step had come, which took `lead_s`. `busy_s` is the time
+    inside engine steps without KV copies, `data_s` all copies' (`lead_s` included); what remains of
+    `lead_s + end - start` is our own bookkeeping.
     """
 
     start: float
@@ -138,6 +151,34 @@ class Ran:
     requests: tuple[int, ...]
     steps: int
     busy_s: float
+    data_s: float = 0.0
+    lead_s: float = 0.0
 
 
-Event = Tokens | Prefilled | Finished | Failed | Switched | Moved | Ran
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """A request's KV went to another node's host pool, in `seconds`, until `time`.
+
+    `kv` is where it lies there, None if there was no room. `ticket` says which journey it was.
+    """
+
+    time: float
+    request: int
+    ticket: int
+    kv: HostKv | None
+    nbytes: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class PoolSample:
+    """A node's host KV pool at `time`, for blocks of one size: bytes in use, bytes bound to it."""
+
+    time: float
+    node: str
+    block_bytes: int
+    used: int
+    allocated: int
+
+
+Event = Accepted | Tokens | Prefilled | Finished | Failed | Switched | Moved | Ran

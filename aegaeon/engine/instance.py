@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from aegaeon.core import (
@@ -24,6 +24,7 @@ from aegaeon.core import (
     Work,
 )
 from aegaeon.engine.events import (
+    Accepted,
     Event,
     Failed,
     Finished,
@@ -43,6 +44,18 @@ from aegaeon.policy.interface import Scheduler
 
 FLUSH_S = 0.02
 _NO_ROOM = "its KV does not fit into the device's KV arena; make kv_bytes larger"
+
+
+@dataclass(slots=True)
+class _Piece:
+    """What a piece of work took so far (see `Ran`), and which requests ran in it."""
+
+    start: float = 0.0
+    steps: int = 0
+    busy_s: float = 0.0
+    data_s: float = 0.0
+    lead_s: float = 0.0
+    ran: set[str] = field(default_factory=set)
 
 
 class LiveInstance:
@@ -69,15 +82,16 @@ class LiveInstance:
         self._sink = sink
         self._clock = clock
         self._flush_s = flush_s
-        self._inbox: deque[LiveRequest | int] = deque()
+        self._inbox: deque[tuple[float, LiveRequest | int]] = deque()
         self._wake = threading.Condition()
         self._stopping = False
         self._requests: dict[int, LiveRequest] = {}
-        self._cancelled: set[int] = set()
+        self._cancelled: list[Request] = []
         self._events: list[Event] = []
         self._flushed = 0.0
         self._kv_wait_s = 0.0
-        self._busy_s = 0.0
+        self._kv_out_s = 0.0
+        self._piece = _Piece()
         pool.store.on_move(self._note_move)
 
     def accept(self, request: LiveRequest) -> None:
@@ -104,6 +118,9 @@ class LiveInstance:
     def turn(self) -> Work:
         """Ask the scheduler once, do what it says, and tell it what became of that."""
         self._drain()
+        for request in self._cancelled:
+            self._scheduler.cancel(request, self._clock())
+        self._cancelled.clear()
         work = self._scheduler.next_work(self._clock())
         if isinstance(work, Fail):
             for request in work.requests:
@@ -115,28 +132,18 @@ class LiveInstance:
         return work
 
     def _perform(self, work: Prefill | Decode) -> Outcome:
-        batch = [request for request in work.requests if request.id in self._requests]
-        gone = tuple([request for request in work.requests if request.id not in self._requests])
-        self._cancelled.difference_update([request.id for request in gone])
-        if not batch:
-            now = self._clock()
-            return Outcome(now, now, 0, finished=gone)
         switch = self._activate(work.model)
         if work.prefetch is not None and work.prefetch in self._shells:
             self._pool.prefetch(work.prefetch)
-        self._busy_s = 0.0
         shell = self._shells[work.model]
+        self._piece = _Piece()
         if isinstance(work, Prefill):
-            outcome = self._prefill(shell, batch)
+            outcome = self._prefill(shell, work.requests)
         else:
-            outcome = self._decode(shell, batch, work.quota)
-        ids = tuple([request.id for request in batch if request not in outcome.skipped])
-        kind = "prefill" if isinstance(work, Prefill) else "decode"
-        self._events.append(
-            Ran(outcome.start, outcome.end, kind, work.model, ids, outcome.steps, self._busy_s)
-        )
+            outcome = self._decode(shell, work.requests, work.quota)
+            self._end_piece("decode", work.model, outcome.end)
         seconds = None if switch is None else switch.seconds
-        return replace(outcome, finished=outcome.finished + gone, switch_s=seconds)
+        return replace(outcome, switch_s=seconds)
 
     def _prefill(self, shell: Shell, batch: Sequence[Request]) -> Outcome:
         """Step until every request has its token; a long prompt takes several steps."""
@@ -149,6 +156,9 @@ class LiveInstance:
             done = self._report(step)
             finished += [pending[ident] for ident in done]
             given = {output.request_id for output in step.outputs}
+            if given:
+                # Those who leave now have no part in the steps that follow.
+                self._end_piece("prefill", shell.name, self._clock())
             pending = {ident: r for ident, r in pending.items() if ident not in given}
             if not step.ran:
                 break
@@ -174,22 +184,34 @@ class LiveInstance:
                 return Outcome(start, self._clock(), 0, tuple(batch))
             steps += 1
             finished = [byid[ident] for ident in self._report(step)]
-            cut = self._drain(active) or len(step.ran) < len(batch)
+            cut = self._drain(byid) or len(step.ran) < len(batch)
             active = step.ran
             # A step that would push someone out belongs to the next piece of work.
             cut = cut or self._clock() - start >= quota or not shell.fits(active)
         skipped = tuple([request for ident, request in byid.items() if ident not in active])
-        finished += [r for r in batch if r.id in self._cancelled and r not in finished]
-        self._cancelled.difference_update([request.id for request in finished])
         return Outcome(start, self._clock(), steps, tuple(finished), skipped)
 
     def _step(self, shell: Shell, batch: Collection[str]) -> tuple[float, Step]:
         """Run one step; return when it began, KV having arrived, and what it gave."""
-        self._kv_wait_s = 0.0
+        self._kv_wait_s = self._kv_out_s = 0.0
         began = self._clock()
         step = shell.step(batch)
-        self._busy_s += self._clock() - began
+        seconds = self._clock() - began
+        piece, moved = self._piece, self._kv_wait_s + self._kv_out_s
+        if not piece.steps:
+            piece.start, piece.lead_s = began + self._kv_wait_s, self._kv_wait_s
+        piece.steps += 1
+        piece.busy_s += seconds - moved
+        piece.data_s += moved
+        piece.ran |= step.ran
         return began + self._kv_wait_s, step
+
+    def _end_piece(self, kind: str, model: str, end: float) -> None:
+        piece, self._piece = self._piece, _Piece()
+        if piece.ran:
+            ids = tuple(sorted([int(ident) for ident in piece.ran]))
+            spent = (piece.busy_s, piece.data_s, piece.lead_s)
+            self._events.append(Ran(piece.start, end, kind, model, ids, piece.steps, *spent))
 
     def _activate(self, model: str) -> Switch | None:
         before = self._pool.active
@@ -216,7 +238,7 @@ class LiveInstance:
                 continue
             request = self._requests.pop(ident)
             if self._goes_on(request, output):
-                self._hand_over(request, output, now)
+                self._hand_over(request, output)
             else:
                 done.append(output.request_id)
                 self._events.append(Finished(now, ident, output.finish_reason or "stop"))
@@ -225,20 +247,28 @@ class LiveInstance:
 
     def _goes_on(self, request: LiveRequest, output: TokenOutput) -> bool:
         prefill_only = self.spec.stage is Stage.PREFILL
-        return prefill_only and output.finish_reason == "length" and _max_tokens(request) > 1
+        return prefill_only and output.finish_reason == "length" and _tokens_left(request) > 1
 
-    def _hand_over(self, request: LiveRequest, output: TokenOutput, now: float) -> None:
+    def _hand_over(self, request: LiveRequest, output: TokenOutput) -> None:
+        began = self._clock()
         # Whoever reads the event may read the blocks.
         self._pool.store.settle()
-        moved = replace(request, generated=output.token_ids, kv=output.kv)
+        if output.kv is not None:
+            self._pool.store.hand_over(output.kv, request.spec.id)
+        now = self._clock()
+        self._piece.data_s += now - began
+        # Another instance waits for it: send it with this step's events.
+        self._flushed = float("-inf")
+        moved = replace(request, generated=request.generated + output.token_ids, kv=output.kv)
         self._events.append(Prefilled(now, moved))
 
     def _drain(self, running: Collection[str] = ()) -> bool:
         """Handle what came in; return whether running work should be cut at this step's end."""
         cut = False
         while self._inbox:
-            item = self._inbox.popleft()
+            time, item = self._inbox.popleft()
             if isinstance(item, LiveRequest):
+                self._events.append(Accepted(time, item.spec.id))
                 cut = self._add(item) or cut
             elif item in self._requests:
                 self._cancel(item)
@@ -248,11 +278,13 @@ class LiveInstance:
     def _add(self, request: LiveRequest) -> bool:
         spec, now = request.spec, self._clock()
         params = dict(request.params)
-        params["max_tokens"] = _max_tokens(request) - len(request.generated)
+        params["max_tokens"] = _tokens_left(request)
         prefill_only = self.spec.stage is Stage.PREFILL
         hand_over = prefill_only and params["max_tokens"] > 1
         if prefill_only:
             params["max_tokens"] = 1
+        if request.kv is not None:
+            self._pool.store.take_over(request.kv)
         try:
             if spec.model not in self._shells:
                 raise UserError(f"instance {self.spec.id} has no shell of model {spec.model}")
@@ -262,6 +294,8 @@ class LiveInstance:
             prompt = request.prompt + request.generated
             shell.add(str(spec.id), prompt, params, request.kv, hand_over)
         except UserError as error:
+            if request.kv is not None:
+                self._pool.store.discard(request.kv)
             self._events.append(Failed(now, spec.id, str(error)))
             return False
         self._requests[spec.id] = request
@@ -270,7 +304,7 @@ class LiveInstance:
     def _cancel(self, ident: int) -> None:
         request = self._requests.pop(ident)
         self._shells[request.spec.model].abort(str(ident))
-        self._cancelled.add(ident)
+        self._cancelled.append(request.spec)
         self._events.append(Finished(self._clock(), ident, "abort"))
 
     def _fail(self, requests: Sequence[Request], reason: str) -> None:
@@ -282,17 +316,19 @@ class LiveInstance:
         if request is not None:
             self._shells[request.spec.model].abort(str(ident))
             self._events.append(Failed(self._clock(), ident, reason))
-        self._cancelled.discard(ident)
 
     def _note_move(self, move: KvMove) -> None:
-        self._kv_wait_s += move.seconds
+        if move.exported:
+            self._kv_out_s += move.seconds
+        else:
+            self._kv_wait_s += move.seconds
         self._events.append(
             Moved(self._clock(), move.shell, move.seconds, move.out_bytes, move.in_bytes)
         )
 
     def _post(self, item: LiveRequest | int) -> None:
         with self._wake:
-            self._inbox.append(item)
+            self._inbox.append((self._clock(), item))
             self._wake.notify()
 
     def _sleep(self, until: float) -> None:
@@ -311,6 +347,6 @@ class LiveInstance:
         self._flushed = self._clock()
 
 
-def _max_tokens(request: LiveRequest) -> int:
+def _tokens_left(request: LiveRequest) -> int:
     wanted: Any = request.params.get("max_tokens", request.spec.output_tokens)
-    return int(wanted)
+    return int(wanted) - len(request.generated)

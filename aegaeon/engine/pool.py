@@ -19,6 +19,7 @@ from aegaeon.engine.memory.kv_arena import KvArena
 from aegaeon.engine.memory.kv_pool import KvPool
 from aegaeon.engine.memory.layout import WeightLayout
 from aegaeon.engine.memory.weights import HostWeights, WeightCache
+from aegaeon.engine.ranks import RankGroup
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,8 @@ class Switch:
 class DevicePool:
     """`weight_slots` slots of `slot_bytes` for weights and `kv_bytes` for KV on one device.
 
-    `turns` counts the changes of model.
+    `turns` counts the changes of model. In a tensor-parallel instance each rank's process has one;
+    that of rank 0 has the `ranks`, and what it does the others do as well.
     """
 
     def __init__(
@@ -46,43 +48,68 @@ class DevicePool:
         slot_bytes: int,
         kv_bytes: int,
         weight_slots: int = 1,
+        rank: int = 0,
+        size: int = 1,
+        ranks: RankGroup | None = None,
     ) -> None:
         self.device = device
+        self.ranks = ranks or RankGroup()
         self.kv = KvArena(device, kv_bytes)
         self.kv_bytes = kv_bytes
-        self.store = KvStore(device, self.kv, host_kv)
+        self.store = KvStore(device, self.kv, host_kv, rank, self.ranks)
+        self._variant = f"tp{rank}of{max(size, self.ranks.size)}"
         self._weights = WeightArena(device, slot_bytes, weight_slots)
         self._cache = cache
         self._host: dict[str, HostWeights] = {}
+        self._agreed = True
         self.turns = 0
 
     @property
     def active(self) -> str | None:
-        """The model whose weights are in place."""
-        return self._weights.active
+        """The model whose weights are in place, on all ranks."""
+        return self._weights.active if self._agreed else None
 
-    def bind(self, model: str, checkpoint: Path, module: torch.nn.Module) -> None:
-        """Lend a loaded module its place: its tensors become views of the arena, and active.
+    def has_copies(self, checkpoint: Path) -> bool:
+        """Return whether the node's host cache may have this rank's weights packed."""
+        return self._cache.has_copies(checkpoint, self._variant)
 
-        Its bytes are packed into the node's host cache unless an equal copy is there. Raises
-        UserError if the model does not fit.
+    def bind(self, model: str, checkpoint: Path, module: torch.nn.Module, loaded: bool) -> bool:
+        """Lend a module its place: its tensors become views of the arena, and active.
+
+        If it is `loaded`, its bytes are packed into the node's host cache unless an equal copy is
+        there. If not, they come from that copy; without one, nothing is done and False returned.
+        Raises UserError if the model does not fit.
         """
         layout = WeightLayout.of(module)
-        host = self._cache.get(checkpoint, layout)
-        if host is None:
-            host = self._cache.put(checkpoint, layout, layout.pack(module))
+        if loaded:
+            host = self._cache.pack(checkpoint, layout, module, self._variant)
+        else:
+            found = self._cache.get(checkpoint, layout, self._variant)
+            if found is None:
+                return False
+            host = found
         try:
             self._weights.bind(model, module, layout)
         except Exception:
             host.close()
             raise
         self._host[model] = host
-        self.activate(model)
+        self._activate(model)
+        return True
 
     def activate(self, model: str) -> Switch | None:
         """Put a model's weights in place and wait until they are; None if they were active."""
-        if model == self._weights.active:
+        if model == self.active:
             return None
+        if self.ranks.size == 1:
+            return self._activate(model)
+        began = time.perf_counter()
+        parts = self.ranks.call("activate", model, local=lambda: self._activate(model))
+        seconds, self._agreed = time.perf_counter() - began, True
+        nbytes = sum([part.nbytes for part in parts])
+        return Switch(model, seconds, nbytes, all(part.prefetched for part in parts))
+
+    def _activate(self, model: str) -> Switch:
         self.turns += 1
         began = time.perf_counter()
         done = self._weights.switch(model, self._host[model].bytes)
@@ -93,7 +120,18 @@ class DevicePool:
 
     def prefetch(self, model: str) -> None:
         """Start bringing a model's weights to the spare slot."""
-        self._weights.prefetch(model, self._host[model].bytes)
+        host = self._host[model].bytes
+        self.ranks.post("prefetch", model, local=lambda: self._weights.prefetch(model, host))
+
+    def remove(self, model: str) -> None:
+        """Forget a model on this rank, wherever its making or its life has come to."""
+        self.store.remove(model)
+        # What failed halfway may have become active on some ranks only.
+        self._agreed = self.ranks.size == 1
+        host = self._host.pop(model, None)
+        if host is not None:
+            self._weights.unbind(model)
+            host.close()
 
     def close(self) -> None:
         """Let the host cache evict what this device used."""

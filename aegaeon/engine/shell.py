@@ -21,6 +21,7 @@ from aegaeon.engine.vllm_parts import (
     ShellOptions,
     create_engine,
     prefer_unobstructed,
+    release_memory,
     sampling_params,
     scheduler_of,
 )
@@ -85,6 +86,13 @@ class Shell:
         handed over for all of the prompt but its last token. With `hand_over` the request's KV goes
         to the host pool when it finishes. Raises UserError for parameters that vLLM refuses.
         """
+        ranks = self._lent.pool.ranks.size
+        if kv is not None and kv.ranks != ranks:
+            raise UserError(
+                f"request {request_id} for {self.name}: its KV is that of {kv.ranks} "
+                f"tensor-parallel rank(s), this instance has {ranks}; give all instances of a "
+                "model the same tp"
+            )
         given: Any = {"prompt": prompt} if isinstance(prompt, str) else _tokens(prompt)
         transfer = {LOAD: kv} if kv is not None else {SAVE: True} if hand_over else None
         self._scheduler.added.clear()
@@ -135,6 +143,15 @@ class Shell:
     def give_up_kv(self, batch: Collection[str]) -> None:
         """Drop the KV of these requests; they are recomputed when they run again."""
         self._scheduler.give_up_kv(self._ids(batch))
+
+    def close(self) -> None:
+        """Drop all requests and give the shell's memory back; it cannot be used any more."""
+        for request_id in list(self._internal):
+            self.abort(request_id)
+        config = self._engine.vllm_config
+        self._engine.renderer.shutdown()
+        del self._engine, self._scheduler
+        release_memory(self._lent, config)
 
     def _ids(self, batch: Collection[str]) -> set[str]:
         return {internal for ident in batch for internal in self._internal.get(ident, ())}

@@ -48,12 +48,12 @@ if TYPE_CHECKING:
     from aegaeon.engine.memory.kv_arena import KvLayout as KvLayout
     from aegaeon.engine.memory.kv_arena import Segment as Segment
     from aegaeon.engine.memory.kv_pool import KvPool as KvPool
-    from aegaeon.engine.memory.kv_tables import PoolFull as PoolFull
-    from aegaeon.engine.memory.kv_tables import ShapeUse as ShapeUse
     from aegaeon.engine.memory.layout import WeightLayout as WeightLayout
     from aegaeon.engine.memory.shared import SharedDirectory as SharedDirectory
     from aegaeon.engine.memory.weights import HostWeights as HostWeights
     from aegaeon.engine.memory.weights import WeightCache as WeightCache
+    from aegaeon.slabs import PoolFull as PoolFull
+    from aegaeon.slabs import ShapeUse as ShapeUse
 
 _HOME = {
     "Activation": "arena",
@@ -64,9 +64,9 @@ _HOME = {
     "KvArena": "kv_arena",
     "KvLayout": "kv_arena",
     "KvPool": "kv_pool",
-    "PoolFull": "kv_tables",
+    "PoolFull": "kv_pool",
     "Segment": "kv_arena",
-    "ShapeUse": "kv_tables",
+    "ShapeUse": "kv_pool",
     "SharedDirectory": "shared",
     "Stream": "device",
     "WeightArena": "arena",

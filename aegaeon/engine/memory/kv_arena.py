@@ -109,6 +109,7 @@ class KvArena:
             raise UserError(f"KV arena: {nbytes} bytes are too few; give it at least {ALIGN}")
         self.bytes = device.reserve(nbytes)
         self._shells: dict[str, _Shell] = {}
+        self._made = 0
         self._unit = nbytes
         self._owner = np.full(1, _NOBODY, dtype=np.int64)
 
@@ -118,7 +119,10 @@ class KvArena:
         Ranges of one shell lie apart, those of different shells overlay each other. Raises
         UserError if the arena is too small.
         """
-        state = self._shells.setdefault(shell, _Shell(len(self._shells)))
+        state = self._shells.get(shell)
+        if state is None:
+            state = self._shells[shell] = _Shell(self._made)
+            self._made += 1
         start = -(-state.top // ALIGN) * ALIGN
         if start + nbytes > self.bytes.numel():
             raise UserError(
@@ -139,6 +143,15 @@ class KvArena:
         self._owner = np.repeat(self._owner, self._unit // unit)
         self._unit = unit
 
+    def remove(self, shell: str) -> None:
+        """Forget a shell, if it is known; its bytes are nobody's."""
+        state = self._shells.get(shell)
+        if state is None:
+            return
+        if state.layout is not None:
+            self.release(shell, self.resident(shell))
+        del self._shells[shell]
+
     def resident(self, shell: str) -> Ids:
         """Return the ids of the shell's blocks whose data is on the device, ascending."""
         return np.flatnonzero(self._shells[shell].resident)
@@ -148,9 +161,9 @@ class KvArena:
         index = self._shells[shell].index
         owners = self._owner[self._units(shell, blocks)]
         others = np.unique(owners[(owners != _NOBODY) & (owners >> 32 != index)])
-        names = list(self._shells)
+        names = {state.index: name for name, state in self._shells.items()}
         return {
-            names[other]: others[others >> 32 == other] & 0xFFFFFFFF
+            names[int(other)]: others[others >> 32 == other] & 0xFFFFFFFF
             for other in np.unique(others >> 32)
         }
 

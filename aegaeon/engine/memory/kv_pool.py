@@ -13,24 +13,34 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from aegaeon.engine.memory.device import CpuDevice, Device, Event
-from aegaeon.engine.memory.kv_tables import KvTables, ShapeUse
 from aegaeon.engine.memory.shared import SharedDirectory, create_file, locked, map_file
 from aegaeon.errors import UserError
+from aegaeon.slabs import KvTables, ShapeUse
+from aegaeon.slabs import PoolFull as PoolFull  # also where the memory room offers it
 
 _HEADER = 2
+
+
+def in_flight(request: int) -> int:
+    """Return the holder of a request's blocks on their way from one instance to another."""
+    return -1 - request
 
 
 class KvPool:
     """`slabs` slabs of `slab_bytes` each; blocks are named by their byte offset in `bytes`.
 
+    Blocks that a process allocates or takes over are its `holder`'s, a positive number of its own.
     Offsets mean the same in every process of the node. Moves in flight are known to the process
     that started them: it frees such blocks, or hands them on once the copy is done. Thread safe.
     """
 
-    def __init__(self, shared: SharedDirectory, name: str, device: Device | None) -> None:
+    def __init__(
+        self, shared: SharedDirectory, name: str, device: Device | None, holder: int = 1
+    ) -> None:
         try:
             self._books = os.open(shared.path / f"{name}.tables", os.O_RDWR)
             data = os.open(shared.path / f"{name}.slabs", os.O_RDWR)
@@ -43,6 +53,7 @@ class KvPool:
         os.close(data)
         self._device = device or CpuDevice()
         self._device.register(self.bytes)
+        self._holder = holder
         self._mutex = threading.RLock()
         self._copies: list[tuple[Event, frozenset[int]]] = []
         self._leaving: set[int] = set()
@@ -72,10 +83,14 @@ class KvPool:
 
     @classmethod
     def attach(
-        cls, shared: SharedDirectory, device: Device | None = None, name: str = "kv"
+        cls,
+        shared: SharedDirectory,
+        device: Device | None = None,
+        name: str = "kv",
+        holder: int = 1,
     ) -> KvPool:
-        """Use the pool that another process of this node created."""
-        return cls(shared, name, device)
+        """Use the pool that another process of this node created; blocks are `holder`'s."""
+        return cls(shared, name, device, holder)
 
     def alloc(self, block_bytes: int, count: int) -> list[int]:
         """Return the offsets of `count` blocks; never waits for a copy.
@@ -84,7 +99,7 @@ class KvPool:
         """
         with self._locked():
             self._reclaim()
-            return self._tables.take(block_bytes, count)
+            return self._tables.take(block_bytes, count, self._holder)
 
     def block(self, offset: int, block_bytes: int) -> torch.Tensor:
         """Return one block's bytes, uint8 [block_bytes]."""
@@ -106,6 +121,48 @@ class KvPool:
                 raise ValueError("a block was freed twice while its copy was in flight")
             self._leaving.update(offsets)
             self._reclaim()
+
+    def hand_over(self, offsets: Sequence[int], holder: int) -> None:
+        """Make blocks in use another holder's, so that `release` finds them there.
+
+        Raises ValueError if one of them is not in use.
+        """
+        with self._locked():
+            self._tables.check(offsets)
+            self._tables.assign(offsets, holder)
+
+    def take_over(self, offsets: Sequence[int]) -> None:
+        """Make blocks in use this process's own; raises ValueError if one is not in use."""
+        self.hand_over(offsets, self._holder)
+
+    def discard(self, offsets: Sequence[int], holder: int) -> None:
+        """Free those of the blocks that `holder` still holds, no copy of which is in flight."""
+        with self._locked():
+            self._tables.give_back(self._tables.held(offsets, holder))
+
+    def release(self, holders: Iterable[int]) -> int:
+        """Free all blocks of holders that are dead; return how many there were."""
+        with self._locked():
+            return self._tables.release(holders)
+
+    def read(self, offsets: Sequence[int], block_bytes: int) -> npt.NDArray[np.uint8]:
+        """Return a copy of blocks, uint8 [blocks, block_bytes]."""
+        blocks = [self.block(offset, block_bytes) for offset in offsets]
+        copied: npt.NDArray[np.uint8] = torch.stack(blocks).numpy()
+        return copied
+
+    def write(self, blocks: npt.NDArray[np.uint8], holder: int) -> list[int]:
+        """Allocate room for blocks, uint8 [blocks, block_bytes], fill it, return the offsets.
+
+        They are `holder`'s. Raises as `alloc` does.
+        """
+        count, block_bytes = blocks.shape
+        with self._locked():
+            self._reclaim()
+            offsets = self._tables.take(block_bytes, count, holder)
+        for offset, block in zip(offsets, blocks, strict=True):
+            self.block(offset, block_bytes).numpy()[:] = block
+        return offsets
 
     def reclaim(self) -> int:
         """Give back the freed blocks whose copies have completed; return how many still wait."""

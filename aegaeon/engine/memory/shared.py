@@ -23,16 +23,28 @@ from aegaeon.errors import UserError
 
 PREFIX = "aegaeon"
 SHARED_MEMORY = Path("/dev/shm")
+_DEAD = ("Z", "X")
 
 
 def start_time(pid: int) -> int | None:
     """Return when a process started, in clock ticks since boot; None if there is no such one."""
+    fields = _stat(pid)
+    return None if fields is None else int(fields[19])
+
+
+def runs(pid: int, started: int) -> bool:
+    """Tell whether the process that started then still runs; one nobody has waited for does not."""
+    fields = _stat(pid)
+    return fields is not None and int(fields[19]) == started and fields[0] not in _DEAD
+
+
+def _stat(pid: int) -> list[str] | None:
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except (FileNotFoundError, ProcessLookupError):
         return None
     # The command's name, in parentheses, may hold spaces: count fields after its end.
-    return int(stat.rpartition(")")[2].split()[19])
+    return stat.rpartition(")")[2].split()
 
 
 def try_lock(descriptor: int, exclusive: bool) -> bool:

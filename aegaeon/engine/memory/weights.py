@@ -120,11 +120,12 @@ class WeightCache:
         """Return the bytes of all copies, those being made included."""
         return sum([size for _, size in self._sizes()])
 
+    def has_copies(self, checkpoint: str | Path, variant: str = "") -> bool:
+        """Return whether the node has a copy of this checkpoint and variant, of some layout."""
+        return any(self._folder.glob(f"{_stem(checkpoint, variant)}-*.weights"))
+
     def _path(self, checkpoint: str | Path, layout: WeightLayout, variant: str) -> Path:
-        place = Path(checkpoint)
-        name = str(place.resolve()) if place.exists() else str(checkpoint)
-        key = "\n".join([name, layout.digest, variant])
-        return self._folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.weights"
+        return self._folder / f"{_stem(checkpoint, variant)}-{layout.digest[:32]}.weights"
 
     def _open_copy(self, path: Path, nbytes: int, verify: bool) -> HostWeights | None:
         try:
@@ -212,6 +213,18 @@ class WeightCache:
         tail = os.pread(descriptor, 4 * count + _FOOTER.size, align_up(packed.numel()))
         expected = self._checksums(packed).tobytes() + _FOOTER.pack(_MAGIC, packed.numel())
         return tail == expected
+
+
+def _stem(checkpoint: str | Path, variant: str) -> str:
+    """Name a checkpoint: another one in the same place has other sizes or times."""
+    place = Path(checkpoint)
+    files = sorted(place.iterdir()) if place.is_dir() else [place]
+    lines = [variant, str(place.resolve()) if place.exists() else str(checkpoint)]
+    for file in files:
+        status = _status(file)
+        if status is not None and file.suffix in (".safetensors", ".json", ".bin"):
+            lines.append(f"{file.name} {status.st_size} {status.st_mtime_ns}")
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:32]
 
 
 def _chunks(nbytes: int) -> int:

@@ -72,6 +72,18 @@ def machine(machines) -> Machine:
     return machines[0]
 
 
+@pytest.fixture
+def crowded(models) -> Iterator[Machine]:
+    """Two models of one KV shape on a node whose host pool holds the KV of one of them."""
+    pytest.importorskip("vllm")
+    from aegaeon.engine.testing import ZOO, TinyNode
+
+    node = TinyNode(slabs=1)
+    pool = node.pool(KV_BYTES)
+    yield Machine(pool, node.shells(pool, models, ZOO[:2]))
+    node.close()
+
+
 @dataclass
 class Script:
     """A scheduler that does what it was told, then idles; notes what it hears."""
@@ -80,6 +92,7 @@ class Script:
     cut: bool = False
     added: list[Request] = field(default_factory=list)
     outcomes: list[tuple[Work, Outcome]] = field(default_factory=list)
+    cancelled: list[Request] = field(default_factory=list)
 
     def add(self, request: Request, now: float) -> bool:
         self.added.append(request)
@@ -90,6 +103,9 @@ class Script:
 
     def record(self, work: Work, outcome: Outcome, now: float) -> None:
         self.outcomes.append((work, outcome))
+
+    def cancel(self, request: Request, now: float) -> None:
+        self.cancelled.append(request)
 
 
 @pytest.fixture

@@ -2,11 +2,21 @@
 
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 
 from aegaeon.core import Decode, Fail, Idle, Prefill, Stage
-from aegaeon.engine.events import Failed, Finished, Moved, Prefilled, Ran, Switched, Tokens
+from aegaeon.engine.events import (
+    Failed,
+    Finished,
+    HostKv,
+    Moved,
+    Prefilled,
+    Ran,
+    Switched,
+    Tokens,
+)
 
 pytest.importorskip("vllm")
 pytestmark = pytest.mark.live
@@ -121,7 +131,9 @@ def test_an_arrival_cuts_a_turn_if_the_scheduler_asks(machine, script, events, m
     instance.turn()
 
 
-def test_a_cancelled_request_is_reported_finished(machine, script, events, make):
+def test_the_scheduler_hears_of_a_cancelled_request_between_two_works(
+    machine, script, events, make
+):
     a, b, c = make(1, out=200), make(2, out=200), make(3)
     both = (a.spec, b.spec)
 
@@ -133,7 +145,6 @@ def test_a_cancelled_request_is_reported_finished(machine, script, events, make)
     script.works = [
         Prefill("qwen-a", both),
         Decode("qwen-a", both, LONG),
-        Prefill("qwen-a", (c.spec,)),
         Decode("qwen-a", (b.spec,), 0.0),
     ]
     instance = machine.instance(script, sink)
@@ -142,15 +153,18 @@ def test_a_cancelled_request_is_reported_finished(machine, script, events, make)
         instance.accept(request)
     turns(instance, 2)
     _, outcome = script.outcomes[1]
-    assert outcome.finished == (a.spec,)
+    assert (outcome.finished, outcome.skipped) == ((), ())
+    assert 4 <= outcome.steps < 30
+    assert script.cancelled == []
     instance.cancel(3)
     instance.cancel(99)
-    turns(instance, 2)
-    (_, third), (_, fourth) = script.outcomes[2:]
-    assert (third.steps, third.finished) == (0, (c.spec,))
-    assert (fourth.steps, fourth.finished) == (1, ())
+    instance.turn()
+    assert script.cancelled == [a.spec, c.spec]
+    _, third = script.outcomes[2]
+    assert (third.steps, third.finished) == (1, ())
     instance.cancel(2)
     instance.turn()
+    assert script.cancelled == [a.spec, c.spec, b.spec]
     assert [(e.request, e.reason) for e in events.of(Finished)] == [
         (1, "abort"),
         (3, "abort"),
@@ -171,15 +185,17 @@ def test_what_a_policy_gives_up_fails(machine, script, events, make):
     assert not machine.shells["qwen-a"].requests
 
 
-def test_a_request_that_no_engine_takes_fails_alone(machine, script, events, make):
+def test_a_request_that_no_engine_takes_fails_alone(machine, script, events, make, node):
     instance = machine.instance(script, events.extend)
-    instance.accept(make(1, n=400))
-    instance.accept(make(2, model="nobody"))
+    kept = [HostKv(20, 4096, (tuple(node.host_kv.alloc(4096, 3)),)) for _ in range(2)]
+    instance.accept(replace(make(1, n=400), kv=kept[0]))
+    instance.accept(replace(make(2, model="nobody"), kv=kept[1]))
     instance.turn()
     first, second = events.of(Failed)
     assert "maximum context length" in first.reason
     assert "no shell of model nobody" in second.reason
     assert script.added == []
+    assert node.host_kv.stats()[4096].used == 0
 
 
 def test_a_batch_that_outgrows_the_arena_is_reported_as_skipped(machine, script, events, make):
@@ -222,6 +238,44 @@ def test_other_ways_to_treat_the_cache_at_a_switch(machine, script, events, make
     assert [events.tokens(1), events.tokens(2)] == expected
     back = sum([move.in_bytes for move in events.of(Moved)])
     assert (back > 0) == (options.get("lazy_eviction") is False)
+
+
+def test_a_full_host_pool_costs_computing_again_and_nothing_else(crowded, script, events, make):
+    names = list(crowded.shells)
+    requests = [make(i, names[i % 2], n=100, out=30) for i in range(12)]
+    expected = [crowded.alone(request) for request in requests]
+    instance = crowded.instance(script, events.extend)
+    for request in requests:
+        instance.accept(request)
+    left = {r.spec.id: r.spec for r in requests}
+    steps = []
+    for shell in crowded.shells.values():
+        shell.step = noting(shell.step, steps)
+    works = [Prefill, Decode]
+    while left:
+        for name in names:
+            mine = tuple([spec for spec in left.values() if spec.model == name])
+            if mine:
+                script.works = [works[0](name, mine, *((0.005,) if works[0] is Decode else ()))]
+                instance.turn()
+                for spec in script.outcomes[-1][1].finished:
+                    del left[spec.id]
+        works = works[-1:]
+    assert [events.tokens(r.spec.id) for r in requests] == expected
+    assert events.of(Failed) == []
+    # Some KV went to the host and came back; what had no room there was computed again.
+    assert sum([move.in_bytes for move in events.of(Moved)]) > 0
+    once = sum([len(r.prompt) + r.spec.output_tokens - 1 for r in requests])
+    assert sum([step.computed for step in steps]) > once
+    assert all(use.used == 0 for use in crowded.pool.store._pool.stats().values())
+
+
+def noting(step, steps):
+    def noted(batch):
+        steps.append(step(batch))
+        return steps[-1]
+
+    return noted
 
 
 def test_a_prefetched_model_is_switched_to_by_view(machine, script, events, make):

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from aegaeon.core import DeviceSpec, InstanceSpec, Request, Stage
 from aegaeon.engine.controller import Controller, Message
 from aegaeon.engine.events import (
+    Accepted,
+    Carried,
     Finished,
     HostKv,
     LiveRequest,
@@ -13,6 +15,7 @@ from aegaeon.engine.events import (
     TokenOutput,
     Tokens,
 )
+from aegaeon.engine.recovery import FaultOptions
 
 DEVICE = DeviceSpec("cpu", 1e9, 1e9, 1e9, 1e9)
 
@@ -36,31 +39,52 @@ class FakePort:
     node: str = "a"
     mute: bool = False
     kv: HostKv | None = None
+    epoch: int = 0
+    lands: HostKv | None = None
     got: list[LiveRequest] = field(default_factory=list)
     discarded: list[HostKv] = field(default_factory=list)
+    buried: list[tuple[list[int], bool]] = field(default_factory=list)
+    stopped: bool = False
 
     def accept(self, live):
         self.got.append(live)
         if not self.mute:
-            self.say(*self.answer(live))
+            self.say(Accepted(self.clock(), live.spec.id), *self.answer(live))
 
     def answer(self, live):
         now, ident = self.clock(), live.spec.id
         left = live.spec.output_tokens - len(live.generated)
         if self.stage is Stage.PREFILL:
-            moved = LiveRequest(live.spec, live.prompt, live.params, (7,), self.kv)
+            made = (*live.generated, 7)
+            if left == 1:
+                return [tokens(now, ident, 7), Finished(now, ident, "length")]
+            moved = LiveRequest(live.spec, live.prompt, live.params, made, self.kv)
             return [tokens(now, ident, 7), Prefilled(now, moved)]
         made = [tokens(now, ident, t) for t in range(left)]
         return [*made, Finished(now, ident, "length")]
 
     def say(self, *events):
-        self.inbox.put(Message(self.ident, events))
+        self.inbox.put(Message(self.ident, events, epoch=self.epoch))
 
-    def discard(self, kv):
+    def discard(self, kv, request):
         self.discarded.append(kv)
 
+    def carry(self, kv, request, ticket, there):
+        event = Carried(self.clock(), request, ticket, self.lands, 64, 0.01)
+        self.inbox.put(Message(there, carried=event))
+
+    def die(self):
+        self.inbox.put(Message(self.ident, error=f"{self.ident} died", epoch=self.epoch))
+
+    def restart(self, requests, again):
+        self.buried.append((list(requests), again))
+        self.epoch += 1
+        if again:
+            self.inbox.put(Message(self.ident, ready=True, epoch=self.epoch))
+
     def stop(self):
-        self.inbox.put(Message(self.ident, ended=True))
+        self.stopped = True
+        self.inbox.put(Message(self.ident, ended=True, epoch=self.epoch))
 
 
 def tokens(now: float, ident: int, *ids: int) -> Tokens:
@@ -81,6 +105,10 @@ class FakeDispatcher:
     def finished(self, request, stage, instance, now):
         self.heard.append((request.id, stage, instance))
         return self.released.pop((request.id, stage), ())
+
+    def available(self, instance, up, now):
+        self.heard.append((instance, up))
+        return self.released.pop((instance, up), ())
 
 
 class Clock:
@@ -104,7 +132,7 @@ class Bench:
         self.ports = {s.id: FakePort(s.id, s.stage, self.inbox, self.clock) for s in self.fleet}
         self.dispatcher = FakeDispatcher()
 
-    def controller(self, *requests, stall_s=0.05):
-        return Controller(
-            self.dispatcher, self.fleet, requests, self.ports, self.inbox, self.clock, stall_s
-        )
+    def controller(self, *requests, stall_s=0.05, restarts=None):
+        faults = None if restarts is None else FaultOptions("recover", restarts)
+        made = (self.dispatcher, self.fleet, requests, self.ports, self.inbox, self.clock, stall_s)
+        return Controller(*made, faults=faults)

@@ -58,8 +58,8 @@ def alone(plan: Deployment, live, folder: Path) -> dict[int, list[int]]:
 
 
 def leftovers() -> set[Path]:
-    """Return shared memory whose maker is dead and that nobody uses."""
-    return {found.path for found in find_leftovers()}
+    """Return shared memory whose maker, an agent, is dead and that nobody uses."""
+    return {found.path for found in find_leftovers() if "-node-" in found.path.name}
 
 
 def ours(token: str | None = None, patience_s: float = 10.0) -> list[str]:
@@ -83,4 +83,19 @@ def _with(token: bytes) -> list[str]:
                 found += [command] if command.strip() else []
         except OSError:
             continue
+    return found
+
+
+def instance_pids(stage: str, token: str | None = None) -> list[int]:
+    """Return the processes of a run's instances of one stage, known by the log they write to."""
+    mark = (token or os.environ["RAY_AUTH_TOKEN"]).encode()
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            log = os.readlink(folder / "fd" / "1")
+            mine = mark in (folder / "environ").read_bytes()
+        except OSError:
+            continue
+        if mine and log.endswith(f"_{stage}.log"):
+            found.append(int(folder.name))
     return found

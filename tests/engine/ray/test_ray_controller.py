@@ -2,13 +2,15 @@
 
 import math
 import re
+from dataclasses import asdict
 
 import pytest
 from fake_ports import request, tokens
 
 from aegaeon.core import Stage
-from aegaeon.engine.controller import GONE, LiveError, Message
+from aegaeon.engine.controller import Message
 from aegaeon.engine.events import Failed, Finished, HostKv, Moved, Ran, Switched
+from aegaeon.engine.tracks import GONE, LiveError
 from aegaeon.policy.interface import Placement, Refusal
 
 KV = HostKv(3, 64, ((0,),))
@@ -25,6 +27,9 @@ def test_requests_go_out_at_their_times_and_come_back_whole(bench):
         assert track.request.arrival <= track.sent <= track.times[0]
         assert track.times == sorted(track.times)
         assert track.finish >= track.times[-1]
+        assert [stay.instance for stay in track.stays] == [0, 1]
+        spent = sum(asdict(track.breakdown()).values())
+        assert spent == pytest.approx(track.finish - track.request.arrival, abs=1e-6)
     assert len(bench.dispatcher.heard) == 4
     assert set(bench.dispatcher.heard) == {
         (i, stage, at) for i in (0, 1) for stage, at in ((Stage.PREFILL, 0), (Stage.DECODE, 1))
@@ -50,15 +55,23 @@ def test_a_held_request_goes_when_the_dispatcher_says_so(bench):
     bench.dispatcher.released = {(0, Stage.DECODE): [Placement(held.spec, 0)]}
     run = bench.controller(request(0), held).run()
     assert [t.failure for t in run.tracks] == [None, None]
-    assert run.tracks[1].times[0] >= run.tracks[0].finish
+    first, late = run.tracks
+    assert late.times[0] >= first.finish
+    # What the dispatcher holds back is in a queue.
+    assert late.breakdown().prefill_wait_s >= first.finish - late.sent
 
 
-def test_kv_stays_on_its_node(bench):
+@pytest.mark.parametrize("lands", [HostKv(3, 64, ((5,),)), None])
+def test_kv_goes_to_the_node_of_the_request_if_there_is_room(bench, lands):
     bench.ports[0].kv, bench.ports[1].node = KV, "b"
+    bench.ports[0].lands = lands
     run = bench.controller(request(0)).run()
-    assert bench.ports[0].discarded == [KV]
-    assert bench.ports[1].got[0].kv is None
-    assert run.tracks[0].failure is None
+    assert bench.ports[0].discarded == []
+    assert bench.ports[1].got[0].kv == lands
+    (track,) = run.tracks
+    assert track.failure is None
+    assert track.carried[0][1] - track.carried[0][0] == pytest.approx(0.01)
+    assert [(at, c.nbytes) for at, c in run.carries] == [(1, 64)]
 
 
 def test_a_failed_request_frees_its_place(bench):
@@ -73,7 +86,7 @@ def test_work_after_the_last_token_is_counted(bench):
     late = [
         Moved(0.9, "m", 0.2, 0, 64),
         Moved(1.4, "m", 0.1, 0, 64),
-        Ran(1.0, 2.0, "decode", "m", (0,), 2, 0.9),
+        Ran(1.0, 2.0, "decode", "m", (0,), 2, 0.9, 0.3, 0.2),
         Switched(0.7, "m", 0.3, 10, True),
     ]
 
@@ -83,8 +96,8 @@ def test_work_after_the_last_token_is_counted(bench):
 
     port.stop = stop
     run = bench.controller(request(0)).run()
-    assert run.tracks[0].kv_wait_s == pytest.approx(0.3)
-    assert run.tracks[0].decode_s == pytest.approx(0.9)
+    assert run.tracks[0].breakdown().data_s == pytest.approx(0.3)
+    assert run.tracks[0].breakdown().decode_s == pytest.approx(0.9)
     assert [instance for instance, _ in run.switches] == [1]
     assert len(run.moves) == 2
 

@@ -1,13 +1,14 @@
 """A live run from requests to tokens: right, complete, and nothing stays behind."""
 
 import os
+from dataclasses import asdict
 
 import pytest
 from live_market import KV_BYTES, alone, deployment, leftovers, ours, requests
 
 from aegaeon.core import Stage
 from aegaeon.engine.options import LiveOptions
-from aegaeon.live_tables import as_simulation, live_events, live_requests
+from aegaeon.live_tables import PARTS, as_simulation, live_tables
 from aegaeon.policy.aegaeon import Aegaeon
 from aegaeon.tables import score_simulation, summary
 
@@ -67,11 +68,38 @@ def test_every_request_is_told_in_full(run):
     kinds = {(stages[instance], ran.kind) for instance, ran in done.work}
     assert kinds == {(Stage.PREFILL, "prefill"), (Stage.DECODE, "decode")}
     decoded = [t for t in done.tracks if t.request.output_tokens > 1]
-    assert all(t.decode_s > 0 for t in decoded)
+    assert all(t.breakdown().decode_s > 0 for t in decoded)
     assert {instance for instance, _ in done.switches} == {0, 1}
     # What the prefill instance wrote to the host pool came to the decoding one.
     handed = sum([move.in_bytes for instance, move in done.moves if instance == 1])
     assert handed > 0
+
+
+def test_every_microsecond_of_a_request_is_accounted_for(run):
+    done, *_ = run
+    for track in done.tracks:
+        spent = asdict(track.breakdown())
+        assert min(spent.values()) >= 0
+        total = track.finish - track.request.arrival
+        assert sum(spent.values()) == pytest.approx(total, abs=1e-6)
+        assert spent["prefill_s"] > 0
+        # Its KV went to the host pool and back.
+        assert spent["data_s"] > 0 or track.request.output_tokens == 1
+    took = [ran.lead_s + ran.end - ran.start for _, ran in done.work]
+    told = [ran.busy_s + ran.data_s for _, ran in done.work]
+    assert all(0 <= ran.lead_s <= ran.data_s for _, ran in done.work)
+    assert all(inside <= seconds for inside, seconds in zip(told, took, strict=True))
+    assert sum(told) > 0.8 * sum(took)
+
+
+def test_the_host_pool_is_watched(run):
+    done, *_ = run
+    times = [sample.time for sample in done.pool]
+    assert times == sorted(times)
+    assert 0 <= times[0] < times[-1] < 60
+    assert len({sample.block_bytes for sample in done.pool}) == 2
+    assert all(0 <= sample.used <= sample.allocated for sample in done.pool)
+    assert max([sample.used for sample in done.pool]) > 0
 
 
 def test_a_live_run_is_scored_and_stored_like_a_simulated_one(run, plan):
@@ -82,13 +110,17 @@ def test_a_live_run_is_scored_and_stored_like_a_simulated_one(run, plan):
     assert (row["requests"], row["finished"], row["failed"]) == (COUNT, COUNT, 0)
     assert row["switches"] == len(done.switches) > 4
     assert 0 < row["ttft_p50_s"] < 30
-    table = live_requests(done, simulation, scores)
+    tables = live_tables(done, simulation, scores, plan.models)
+    table = tables["requests"]
+    assert set(table["type"]) == {"tiny-qwen2", "tiny-llama"}
+    assert (table[list(PARTS)] >= 0).all(axis=None)
     assert (table["sent_s"] >= table["arrival_s"]).all()
     assert (table["first_token_s"] <= table["finish_s"]).all()
     assert set(table["status"]) == {"finished"}
-    events = live_events(done, simulation)
+    events = tables["events"]
     assert (events.loc[events.kind == "switch", "bytes"] > 0).all()
     assert len(events) == len(done.switches) + len(done.moves)
+    assert set(tables["pool"]["shape"]) == {"S0", "S1"}
 
 
 def test_each_instance_has_a_log(run):

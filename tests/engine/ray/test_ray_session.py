@@ -1,4 +1,4 @@
-"""What a Ray cluster cannot serve is refused with a message; an instance that dies ends the run."""
+"""What a Ray cluster cannot serve is refused with a message; so is one that cannot be had."""
 
 import os
 import signal
@@ -51,6 +51,27 @@ def test_a_node_of_other_versions_is_refused(monkeypatch):
         pass
 
 
+def test_a_ray_that_does_not_answer_is_a_message(monkeypatch):
+    from aegaeon.engine import cluster
+
+    def nobody(**_: object):
+        raise ConnectionError("no such address\nmore")
+
+    monkeypatch.setattr(cluster.ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(cluster.ray, "init", nobody)
+    monkeypatch.setattr(cluster, "_BACK_OFF_S", 0.0)
+    with (
+        pytest.raises(UserError, match=r"no Ray cluster answers at 'h:1' \(no such address\)"),
+        cluster.connected(LiveOptions(address="h:1"), SLOTS),
+    ):
+        pass
+    with (
+        pytest.raises(UserError, match=r"no Ray of our own starts here.*free ports.*doctor"),
+        cluster.connected(LiveOptions(), SLOTS),
+    ):
+        pass
+
+
 def test_too_few_devices_are_refused_at_once():
     from aegaeon.engine.cluster import reserved
 
@@ -84,9 +105,9 @@ def test_a_missing_checkpoint_is_a_message(tmp_path):
         run_live(ServerlessLLM(), deployment(1, 1), requests(1, 2, 0.0), options, tmp_path)
 
 
-def test_an_instance_that_dies_ends_the_run(tmp_path):
-    from aegaeon.engine.controller import LiveError
+def test_an_instance_that_dies_ends_the_run_if_asked_to(tmp_path):
     from aegaeon.engine.live import run_live
+    from aegaeon.engine.tracks import LiveError
 
     def kill(sent: int) -> None:
         if sent == 3:
@@ -99,7 +120,7 @@ def test_an_instance_that_dies_ends_the_run(tmp_path):
             ServerlessLLM(),
             deployment(1, 1),
             requests(1, 8, 0.1),
-            LiveOptions(kv_bytes=KV_BYTES),
+            LiveOptions(kv_bytes=KV_BYTES, calibrate=False, on_fault="fail"),
             tmp_path,
             progress=kill,
         )

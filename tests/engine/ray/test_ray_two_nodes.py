@@ -1,4 +1,7 @@
-"""A cluster of two Ray nodes on this machine: prefill on one, decoding on the other."""
+"""A cluster of two Ray nodes on this machine: prefill on one, decoding on the other.
+
+A request's KV goes from node to node.
+"""
 
 import os
 import sys
@@ -24,11 +27,8 @@ def address(tmp_path):
 
     paths = os.pathsep.join([str(ROOT), *sys.path[1:]])
     before = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"], os.environ["RAY_AUTH_MODE"] = paths, "token"
+    os.environ["PYTHONPATH"] = paths
     node = {"num_cpus": 1, "resources": {"gpu_slot": 1}, "object_store_memory": 80_000_000}
-    from ray._raylet import Config
-
-    Config.initialize("")
     cluster = Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False})
     cluster.add_node(**node)
     yield cluster.address
@@ -53,8 +53,16 @@ def test_requests_cross_from_node_to_node(address, tmp_path):
     done = run_live(system, plan, wanted, options, tmp_path / "run", seed=2)
     expected = alone(plan, prompts(wanted, seed=2), tmp_path)
     assert {t.request.id: t.tokens for t in done.tracks} == expected
-    # Node 1 computes the prompts again, as the host pool is the other node's.
-    assert sum([move.in_bytes for instance, move in done.moves if instance == 1]) == 0
+    # Every prompt's KV went to the other node and nothing was computed twice there.
+    handed = [track for track in done.tracks if track.request.output_tokens > 1]
+    assert sorted(carry.request for _, carry in done.carries) == [t.request.id for t in handed]
+    assert {instance for instance, _ in done.carries} == {1}
+    assert all(carry.kv is not None and carry.nbytes > 0 for _, carry in done.carries)
+    sizes = [carry.nbytes for _, carry in done.carries]
+    assert sum([move.in_bytes for instance, move in done.moves if instance == 1]) >= sum(sizes)
+    assert all(track.breakdown().data_s > 0 for track in handed)
+    took = sorted([carry.seconds for _, carry in done.carries])
+    print(f"{sum(sizes):,} bytes, median {took[len(took) // 2] * 1e3:.1f} ms a request")
     for track in done.tracks:
         assert track.times == sorted(track.times)
     assert leftovers() <= before

@@ -1,0 +1,84 @@
+"""`python -m aegaeon.engine.bench`: the live engine's numbers to reach, as measured here."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+# Spinning worker threads make tiny steps many times slower on a shared machine.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("TQDM_DISABLE", "1")
+
+if TYPE_CHECKING:
+    from aegaeon.engine.bench.numbers import Number
+
+PARTS = ("weights", "kv", "engines", "pooling")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print and store the numbers; exit code 1 if one is not reached, 2 for bad input."""
+    parser = argparse.ArgumentParser("python -m aegaeon.engine.bench", description=__doc__)
+    parser.add_argument("--device", help="cpu, cuda or cuda:<index> (cuda where there is one)")
+    parser.add_argument("--rounds", type=int, default=11, help="interleaved rounds (11)")
+    parser.add_argument("--megabytes", type=int, default=128, help="weights of a switch (128)")
+    parser.add_argument("--models", type=int, default=20, help="engines in one process (20)")
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="parts (all)")
+    parser.add_argument("--out", type=Path, default=Path("runs/bench_live.json"), help="file")
+    options = parser.parse_args(argv)
+    if options.rounds < 1 or options.models < 3 or options.megabytes < 1:
+        parser.error("--rounds and --megabytes: expected at least 1; --models: at least 3")
+    try:
+        import torch
+    except ImportError:
+        parser.error("the live engine needs torch: make live-setup")
+    from aegaeon.engine.bench.numbers import machine, show, store
+    from aegaeon.errors import UserError
+
+    device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        numbers = _measure(device, options)
+    except UserError as error:
+        parser.exit(2, f"error: {error}\n")
+    about = machine()
+    show(numbers, f"{device}, {about['cpu']}, load {about['load']}: medians of {options.rounds}")
+    store(numbers, options.rounds, options.out)
+    print(options.out)
+    return int(any(number.reached is False for number in numbers))
+
+
+def _measure(name: str, options: argparse.Namespace) -> list[Number]:
+    import torch
+
+    from aegaeon.engine.bench.copies import kv_restore, weights
+    from aegaeon.engine.memory import open_device
+
+    # The base is one thread's memcpy, so the engine may use no more.
+    torch.set_num_threads(1)
+    device = open_device(name)
+    numbers = []
+    if "weights" in options.only:
+        numbers += weights(device, options.megabytes << 20, options.rounds)
+    if "kv" in options.only:
+        numbers += kv_restore(device, options.rounds)
+    with tempfile.TemporaryDirectory() as folder:
+        if "engines" in options.only:
+            from aegaeon.engine.bench.engines import many
+
+            numbers += many(device, Path(folder), options.models)
+        if "pooling" in options.only:
+            from aegaeon.engine.bench.pooling import one_model
+
+            numbers += one_model(device, Path(folder), options.rounds)
+    return numbers
+
+
+if __name__ == "__main__":
+    code = main()
+    # Triton's bindings list what engines of theirs still hold when the interpreter ends.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+    sys.exit(code)

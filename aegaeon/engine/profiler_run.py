@@ -1,0 +1,143 @@
+"""A profile's two parts on live instances: the grid, then single requests through a whole run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from aegaeon.core import Deployment, Fleet, ModelSpec, Request
+from aegaeon.engine.calibrate import Measured, longest, warm_up
+from aegaeon.engine.cluster import connected, reserved
+from aegaeon.engine.controller import Controller
+from aegaeon.engine.live import live_fleet, prompts
+from aegaeon.engine.options import LiveOptions
+from aegaeon.engine.profiler import DECODE_STEPS, Point, Round, Sample
+from aegaeon.engine.session import started
+from aegaeon.engine.tracks import LiveRun
+from aegaeon.errors import UserError
+from aegaeon.policy.interface import System
+
+LENGTHS = (8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
+BATCHES = (1, 2, 4, 8, 16)
+MAX_TOKENS = 4096
+CYCLES = 8
+_KV_SHARE = 0.8
+_HOST_SHARE = 0.5
+_PROBE_GAP_S, _PROBE_TOKENS = 0.12, 3
+
+
+@dataclass(frozen=True, slots=True)
+class Profiled:
+    """What was measured: samples by instance, and of single requests.
+
+    These are of kind `send` and `hand_over`, the messages' latencies, and `alone`, from taking a
+    request in to its next token, on an instance that was idle.
+    """
+
+    fleet: Fleet
+    measured: Measured
+    alone: Sequence[Sample]
+
+
+def grid(spec: ModelSpec, kv_bytes: float, host_bytes: float) -> list[Point]:
+    """Return the points to measure: none beyond the model's limit or the room for KV.
+
+    `host_bytes` is what one instance may take of its node's host KV pool.
+    """
+    most = longest(spec)
+    if most < 1:
+        raise UserError(f"conf/model/{spec.type}.yaml: max_len {spec.max_len} is too short")
+    lengths = sorted({min(tokens, most) for tokens in LENGTHS})
+    room = min(_KV_SHARE * kv_bytes, _HOST_SHARE * host_bytes) / spec.kv_bytes_per_token
+    points = []
+    for tokens in lengths:
+        for batch in BATCHES:
+            # Half a block or so is lost at each end.
+            needed = batch * (tokens + DECODE_STEPS + 64)
+            if tokens * batch <= max(MAX_TOKENS, tokens) and needed <= room:
+                points.append(Point(spec.name, tokens, batch))
+    if not points:
+        raise UserError(
+            f"backend.kv_bytes: no prompt of {spec.type} fits into {kv_bytes:,.0f} bytes on the "
+            f"device and {host_bytes:,.0f} in the host pool; make them larger"
+        )
+    return points
+
+
+def rounds(
+    models: Sequence[ModelSpec], fleet: Fleet, options: LiveOptions, repeats: int
+) -> list[Round]:
+    """Return the whole grid `repeats` times, every model's points each time."""
+    kv_bytes = min([spec.kv_bytes for spec in fleet])
+    host_bytes = options.slab_bytes * options.slabs / len(fleet)
+    points = [p for spec in models for p in grid(spec, kv_bytes, host_bytes)]
+    return [Round(points, CYCLES) for _ in range(repeats)]
+
+
+def run_profile(
+    system: System,
+    deployment: Deployment,
+    options: LiveOptions,
+    folder: Path,
+    repeats: int,
+    probes: int,
+    begin: Callable[[int], Callable[[], None]],
+) -> Profiled:
+    """Measure the grid `repeats` times on all instances at once, then `probes` single requests.
+
+    `begin` is told the number of rounds and returns what is called after each; logs go to `folder`.
+    """
+    fleet = live_fleet(system, deployment, options)
+    asked = rounds(deployment.models, fleet, options, repeats)
+    with (
+        connected(options, sum([spec.tp for spec in fleet])),
+        reserved(fleet, options.device != "cpu", options.start_timeout_s) as places,
+        started(fleet, places, options, folder) as session,
+    ):
+        session.open(deployment)
+        done = begin(len(asked))
+        session.measure([warm_up(deployment.models)])
+        measured = session.measure(asked, done)
+        clock = session.start(system, deployment)
+        requests = prompts(probe_requests(deployment.models, probes), seed=0)
+        run = Controller(
+            system.dispatcher(deployment, fleet),
+            fleet,
+            requests,
+            session.ports,
+            session.inbox,
+            clock,
+            options.stall_timeout_s,
+        ).run()
+    return Profiled(fleet, measured, alone(run))
+
+
+def probe_requests(models: Sequence[ModelSpec], count: int) -> list[Request]:
+    """Return requests so far apart that each is alone; all for one model, so nothing switches."""
+    name, tokens = models[0].name, min(32, longest(models[0]))
+    return [Request(i, name, _PROBE_GAP_S * (i + 1), tokens, _PROBE_TOKENS) for i in range(count)]
+
+
+def alone(run: LiveRun) -> list[Sample]:
+    """Return the samples of requests that had the system for themselves."""
+    made = []
+    # The first request through is not like the others.
+    for track in run.tracks[1:]:
+        spec, stays, times = track.request, track.stays, track.times
+        parts = [("send", "", stays[0].accepted - spec.arrival)]
+        if len(stays) > 1:
+            first, second = times[0] - stays[0].accepted, times[1] - stays[1].accepted
+            parts += [("alone", "prefill", first), ("alone", "decode", second)]
+            # The first token's time is when the simulated hand-over begins.
+            parts.append(("hand_over", "", stays[1].accepted - times[0]))
+        for kind, stage, seconds in parts:
+            length = spec.input_tokens + (stage == "decode")
+            made.append(Sample(kind, stage, spec.model, length, 1, seconds))
+    return made
+
+
+def machine(fingerprint: Mapping[str, str], processor: str, cores: int) -> dict[str, str]:
+    """Return a profile's fingerprint: what decides how long things take."""
+    kept = {key: value for key, value in fingerprint.items() if key != "aegaeon"}
+    return {"processor": processor, "cores": str(cores), **kept}

@@ -1,0 +1,89 @@
+"""How a shell's weights get into its module: from the checkpoint, or not at all.
+
+A shell whose packed weights the node's host cache has needs no checkpoint: its module is made with
+nothing in its tensors, and they become views of the arena, which is filled from the cache.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING
+
+import torch
+from vllm.model_executor.layers import utils as layer_utils
+from vllm.model_executor.model_loader import register_model_loader
+from vllm.model_executor.model_loader.base_loader import BaseModelLoader
+
+if TYPE_CHECKING:
+    from vllm.config import ModelConfig, VllmConfig
+
+_NOTHING = "aegaeon-nothing"
+
+
+@register_model_loader(_NOTHING)
+class _NothingLoader(BaseModelLoader):  # type: ignore[misc]
+    """vLLM's dummy loader writes random numbers, which takes as long as reading the weights."""
+
+    def download_model(self, model_config: ModelConfig) -> None:
+        """Do nothing."""
+
+    def load_weights(self, model: torch.nn.Module, model_config: ModelConfig) -> None:
+        """Do nothing."""
+
+
+@contextlib.contextmanager
+def nothing_loaded(config: VllmConfig) -> Iterator[None]:
+    """Make vLLM leave a model's tensors as they were allocated."""
+    load = config.load_config
+    before, load.load_format = load.load_format, _NOTHING
+    try:
+        yield
+    finally:
+        load.load_format = before
+
+
+def may_stay_unloaded(config: VllmConfig) -> bool:
+    """Return whether a model's packed tensors are all that loading gives it.
+
+    Quantization keeps numbers that it computed from the weights in other places as well.
+    """
+    return config.quant_config is None and config.lora_config is None
+
+
+def keeps_private_tensors(module: torch.nn.Module) -> bool:
+    """Return whether a layer keeps tensors that are neither parameters nor buffers.
+
+    They may be made of weights, as absorbed projections are, and then no packed copy has them.
+    Single numbers are scales, which only quantization takes from a checkpoint.
+    """
+    own = {t.untyped_storage().data_ptr() for t in [*module.parameters(), *module.buffers()]}
+    return any(
+        tensor.dim() and tensor.numel() and tensor.untyped_storage().data_ptr() not in own
+        for layer in module.modules()
+        for tensor in _plain_tensors(layer)
+    )
+
+
+def _plain_tensors(layer: torch.nn.Module) -> Iterable[torch.Tensor]:
+    """Yield tensors among a layer's attributes, and among those of its attention backend."""
+    for holder in (layer, getattr(layer, "impl", None)):
+        for value in vars(holder).values() if hasattr(holder, "__dict__") else ():
+            if isinstance(value, torch.Tensor):
+                yield value
+
+
+@contextlib.contextmanager
+def plain_gemm() -> Iterator[None]:
+    """Keep CPU layers from repacking their weights into private memory, where no switch reaches."""
+
+    def plain(layer: torch.nn.Module, remove_weight: bool) -> None:
+        layer.cpu_linear = torch.nn.functional.linear
+
+    name = "dispatch_cpu_unquantized_gemm"
+    original: Callable[..., None] = getattr(layer_utils, name)
+    setattr(layer_utils, name, plain)
+    try:
+        yield
+    finally:
+        setattr(layer_utils, name, original)
