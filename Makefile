@@ -1,4 +1,5 @@
-# Everything runs in .venv, which the first target that needs it makes from requirements.lock.
+# Everything runs in .venv, which the first target that needs it makes from requirements.lock; what
+# needs vLLM runs in .venv-live, which only the live targets make (docs/live.md).
 PYTHON ?= python3
 INSTALLER ?= uv
 VENV := .venv
@@ -6,8 +7,29 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 UV_VERSION := 0.13.8
 
+# cpu, or cuda on nodes with GPUs; PLATFORM=cuda installs vLLM's CUDA build.
+PLATFORM ?= cpu
+LIVE := .venv-live
+LIVE_BIN := $(LIVE)/bin
+LIVE_READY := $(LIVE)/.ready-$(PLATFORM)
+LIVE_LOCK := requirements-live$(if $(filter cuda,$(PLATFORM)),-cuda).lock
+LIVE_EXPERIMENTS := $(patsubst conf/experiment/%.yaml,%,$(wildcard conf/experiment/live_*.yaml))
+LIVE_TESTS := tests/engine tests/kernels
+# `make test` leaves out those that start and break one Ray cluster after the other.
+LONG_LIVE_TESTS := $(addprefix --ignore=tests/engine/ray/test_ray_,session.py signals.py two_nodes.py faults.py)
+# PyTorch for CPUs is in no package index (docs/dependencies.md): from folders that pip's settings
+# name, else from PyTorch's own index; TORCH_FROM= takes what the package index has, with CUDA.
+TORCH := torch==2.13.0
+UV_FIND_LINKS ?= $(shell echo "$(PIP_FIND_LINKS)" | tr ' ' ',')
+export UV_FIND_LINKS
+TORCH_FROM ?= $(if $(UV_FIND_LINKS),,--torch-backend cpu)
+# Spinning worker threads make tiny steps many times slower on a shared machine.
+RUN_LIVE := OMP_NUM_THREADS=1 $(LIVE_BIN)/python -m
+SOAK_S ?= 600
+
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce reproduce-all kick figures claims test test-all check format mlflow bench lock clean
+.PHONY: help setup reproduce reproduce-all kick figures claims test test-live test-all check format \
+  mlflow doctor bench live live-kick live-setup bench-live bench-memory bench-kernels soak lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -15,24 +37,62 @@ help: ## list the targets
 setup: $(READY) ## make .venv with the locked dependencies (INSTALLER=pip to use pip's own settings)
 
 $(READY): requirements.lock pyproject.toml
+	$(call check_python)
+	$(PYTHON) -m venv $(VENV)
+	$(call sync,$(BIN),requirements.lock)
+	$(call install,$(BIN),--no-deps --no-build-isolation -e .)
+	@touch $@
+
+live-setup: $(LIVE_READY) ## make .venv-live: vLLM, Ray and PyTorch beside all of .venv (PLATFORM=cuda on GPU nodes)
+
+$(LIVE_READY): $(LIVE_LOCK) pyproject.toml
+	$(call check_python)
+	$(PYTHON) -m venv --clear $(LIVE)
+	$(call sync,$(LIVE_BIN),$(LIVE_LOCK))
+ifneq ($(PLATFORM),cuda)
+	$(call install,$(LIVE_BIN),$(if $(filter uv,$(INSTALLER)),$(TORCH_FROM)) $(TORCH))
+endif
+	$(call install,$(LIVE_BIN),--no-deps --no-build-isolation -e .)
+	$(LIVE_BIN)/python -c "import torch, transformers, vllm, ray"
+	@touch $@
+
+# What is installed: $(1)/python gets exactly the lock $(2), and no more than it.
+ifeq ($(INSTALLER),uv)
+define sync
+	$(1)/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	$(1)/uv pip sync --quiet --python $(1)/python $(2)
+endef
+install = $(1)/uv pip install --quiet --python $(1)/python $(2)
+else
+sync = $(1)/pip install --quiet --disable-pip-version-check --no-deps -r $(2)
+install = $(1)/pip install --quiet --disable-pip-version-check $(2)
+endif
+
+define check_python
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "error: $(PYTHON) is older than Python 3.11; run make PYTHON=python3.12 (or another)"; exit 2; }
-	$(PYTHON) -m venv $(VENV)
-ifeq ($(INSTALLER),uv)
-	$(BIN)/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
-	$(BIN)/uv pip sync --quiet --python $(BIN)/python requirements.lock
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
-else
-	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.lock
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
-endif
-	@touch $@
+endef
+
+# $(1) says what is left out without it.
+without_live = echo "$(1): left out, as there is no $(LIVE); make live-setup installs vLLM and Ray (docs/live.md)"
 
 reproduce: $(READY) ## run every figure's four systems, compare with the stored rows, draw, check claims
 	$(BIN)/aegaeon reproduce
+	@if [ -e $(LIVE_READY) ]; then $(MAKE) --no-print-directory live-kick; \
+	else $(call without_live,live run); fi
 
 reproduce-all: $(READY) ## the same with every variant and sensitivity experiment
 	$(BIN)/aegaeon reproduce --all
+
+live: $(LIVE_READY) ## install if need be, profile this machine, run the live experiments, draw
+	$(LIVE_BIN)/aegaeon profile experiment=live_fidelity
+	@set -e; for name in $(LIVE_EXPERIMENTS); do \
+	  sweep=$$(grep -q 'sweeper:' conf/experiment/$$name.yaml && echo '-m hydra.launcher.n_jobs=1' || true); \
+	  echo "aegaeon run $$sweep experiment=$$name"; $(LIVE_BIN)/aegaeon run $$sweep experiment=$$name; done
+	$(LIVE_BIN)/aegaeon figures
+
+live-kick: $(LIVE_READY) ## kick the tires of the live backend: one run, a minute
+	$(LIVE_BIN)/aegaeon run experiment=live_kick
 
 kick: $(READY) ## kick the tires: one small sweep and its table, in seconds
 	$(BIN)/aegaeon run -m experiment=kick
@@ -45,8 +105,13 @@ figures: $(READY) ## draw every figure from the stored results
 claims: $(READY) ## the paper's claims against the stored results
 	$(BIN)/aegaeon claims
 
-test: check ## lint, types, import rules and the default tests
+test: check ## lint, types, import rules and the default tests; live ones too where .venv-live exists
 	$(BIN)/pytest -n 2
+	@if [ -e $(LIVE_READY) ]; then $(RUN_LIVE) pytest $(LIVE_TESTS) $(LONG_LIVE_TESTS); \
+	else $(call without_live,live tests); fi
+
+test-live: $(LIVE_READY) ## all tests of engine and kernels on real vLLM and Ray
+	$(RUN_LIVE) pytest $(LIVE_TESTS)
 
 test-all: check ## the slow tests as well
 	$(BIN)/pytest -n 2 -m 'not gpu'
@@ -65,12 +130,35 @@ mlflow: $(READY) ## open the MLflow UI; stored results are loaded first
 	$(BIN)/aegaeon results import
 	$(BIN)/aegaeon mlflow
 
+doctor: $(READY) ## what about this machine affects runs, and which results
+	$(if $(wildcard $(LIVE_READY)),$(LIVE_BIN),$(BIN))/aegaeon doctor
+
 bench: $(READY) ## time the simulator, per point and at market scale
 	$(BIN)/aegaeon bench --large
 
-lock: ## resolve the dependencies anew
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --group dev --generate-hashes \
-	  --no-emit-index-url --no-annotate --custom-compile-command 'make lock' pyproject.toml -o requirements.lock
+bench-live: $(LIVE_READY) ## switches, restores, pooling and bookkeeping against memcpy and vLLM alone
+	$(RUN_LIVE) aegaeon.engine.bench
+
+bench-memory: $(LIVE_READY) ## weight switches against memcpy
+	$(RUN_LIVE) aegaeon.engine.memory.bench
+
+bench-kernels: $(LIVE_READY) ## gathering and scattering KV blocks against memcpy
+	$(RUN_LIVE) kernels.bench
+
+soak: $(LIVE_READY) ## random schedules, every token checked, for SOAK_S seconds (600)
+	AEGAEON_SOAK_S=$(SOAK_S) $(RUN_LIVE) pytest -s -k soak -o timeout=0 tests/engine/instance
+
+lock: $(READY) ## resolve the dependencies anew, for all three environments
+	$(COMPILE) --universal -o requirements.lock
+	$(COMPILE) $(LINUX) --extra live $(addprefix --no-emit-package ,$(NOT_ON_CPU)) -o requirements-live.lock
+	UV_FIND_LINKS= $(COMPILE) $(LINUX) --extra live-cuda -o requirements-live-cuda.lock
+
+COMPILE = $(BIN)/uv pip compile --quiet --python-version 3.11 --group dev --generate-hashes \
+  --no-emit-index-url --no-annotate --custom-compile-command 'make lock' pyproject.toml
+# Not universal: some wheels' requirements differ by platform, and uv would read one of them only.
+LINUX := --python-platform x86_64-manylinux_2_28
+# Their wheels want CUDA, and then transformers cannot be imported; torch is installed beside the lock.
+NOT_ON_CPU := torchvision torchaudio torchcodec torch
 
 clean: ## remove run directories, the MLflow database and caches; stored results stay
 	rm -rf runs/mlflow.db* .pytest_cache .mypy_cache .ruff_cache .hypothesis

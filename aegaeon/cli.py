@@ -72,10 +72,21 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("--data", type=Path, required=True, help="folder of the artifact's files")
     mlflow = _command(commands, "mlflow", _mlflow, "open the MLflow UI on the local runs")
     mlflow.add_argument("--port", type=int, default=5000)
-    cluster = _command(commands, "cluster", _cluster, "print the commands that start Ray on nodes")
+    cluster = _command(commands, "cluster", _cluster, "print or run what starts Ray on nodes")
     cluster.add_argument("hosts", nargs="+", metavar="HOST", help="the first is the head")
     cluster.add_argument("--slots", type=int, default=8, help="devices per node")
     cluster.add_argument("--cpu", action="store_true", help="the nodes have no GPUs")
+    cluster.add_argument("--port", type=int, default=6379, help="the head's port")
+    cluster.add_argument("--run", action="store_true", help="run the commands, over ssh elsewhere")
+    cluster.add_argument("--stop", action="store_true", help="those that stop Ray instead")
+    cluster.add_argument("--setup", default="", help="a command before each, as '. venv/activate'")
+    profile = _command(commands, "profile", _profile, "measure what models cost on live engines")
+    profile.add_argument("overrides", nargs="*", metavar="OVERRIDE", help="as for `aegaeon run`")
+    profile.add_argument("--out", type=Path, help="folder to write to instead of profiles/")
+    profile.add_argument("--repeats", type=int, default=5, help="times the grid is measured")
+    doctor = _command(commands, "doctor", _doctor, "check this machine and environment")
+    doctor.add_argument("--json", action="store_true", help="print findings as JSON")
+    doctor.add_argument("--clean", action="store_true", help="remove crashed runs' shared memory")
     bench = _command(commands, "bench", _bench, "time the simulator")
     bench.add_argument("--large", action="store_true", help="also 2,000 models for an hour")
     return parser
@@ -136,11 +147,8 @@ def _claims(options: argparse.Namespace) -> int:
 
 def _export(options: argparse.Namespace) -> int:
     from aegaeon.results.commands import export_command
-    from aegaeon.results.series import export_series
 
     export_command(options.names, options.runs, options.stored, replace=options.replace)
-    for name in options.names:
-        export_series(options.runs, name, options.stored)
     return 0
 
 
@@ -168,8 +176,10 @@ def _sync(options: argparse.Namespace) -> int:
 
 def _columns(options: argparse.Namespace) -> int:
     from aegaeon.results.commands import columns_text
+    from aegaeon.results.detail_schema import details_text
 
-    Console().print(columns_text(), highlight=False, markup=False, soft_wrap=True)
+    text = f"{columns_text()}\n\n{details_text()}"
+    Console().print(text, highlight=False, markup=False, soft_wrap=True)
     return 0
 
 
@@ -201,11 +211,42 @@ def _mlflow(options: argparse.Namespace) -> int:
 
 
 def _cluster(options: argparse.Namespace) -> int:
-    from aegaeon.engine.nodes import start_lines
+    from aegaeon.engine.hosts import carry_out, check_port, share_token
+    from aegaeon.engine.nodes import start_lines, stop_lines
 
-    for host, line in start_lines(options.hosts, options.slots, not options.cpu):
+    def say(host: str, line: str) -> None:
         Console().print(f"{host}: {line}", highlight=False, markup=False, soft_wrap=True)
+
+    hosts, setup = options.hosts, options.setup
+    if options.stop:
+        lines = stop_lines(hosts)
+    else:
+        lines = start_lines(hosts, options.slots, not options.cpu, options.port)
+    if not options.run:
+        for host, line in lines:
+            say(host, line)
+    elif options.stop:
+        carry_out(lines, say, setup)
+    else:
+        check_port(hosts[0], options.port)
+        carry_out(lines[:1], say, setup)
+        share_token(hosts, setup)
+        carry_out(lines[1:], say, setup)
     return 0
+
+
+def _profile(options: argparse.Namespace) -> int:
+    from aegaeon.profile import profile
+
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    profile(options.overrides, options.out, options.repeats)
+    return 0
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from aegaeon.doctor import doctor
+
+    return doctor(as_json=options.json, clean=options.clean)
 
 
 def _bench(options: argparse.Namespace) -> int:

@@ -15,13 +15,16 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from aegaeon.core import DeviceSpec, ModelSpec
-from aegaeon.engine.options import LiveOptions
+from aegaeon.engine.options import LiveOptions, SwitchCostOptions
 from aegaeon.errors import UserError
 from aegaeon.policy.aegaeon import Aegaeon
 from aegaeon.policy.interface import System
+from aegaeon.results.detail_schema import check_names
+from aegaeon.sim.host_pool import HostPool
 from baselines.muxserve import MuxServe
 from baselines.serverlessllm import ServerlessLLM
 from baselines.serverlessllm_paper import ServerlessLLMPaper
+from baselines.sleep_mode import SleepMode
 
 
 def _schema(cls: type, *leave_out: str) -> type:
@@ -138,6 +141,13 @@ class Live(LiveOptions, Backend):
 
 
 @dataclass
+class SwitchCost(SwitchCostOptions, Backend):
+    """Figure 7: what a change of model costs on one device; serves nothing (docs/live.md)."""
+
+    name: str = "switch_cost"
+
+
+@dataclass
 class Tracking:
     """Where runs are indexed: `sqlite` (in paths.runs), `none`, or an MLflow server's address."""
 
@@ -154,7 +164,10 @@ class Paths:
 
 @dataclass
 class Config:
-    """One point of an experiment; each of `seeds` makes a run of its own."""
+    """One point of an experiment; each of `seeds` makes a run of its own.
+
+    `keep` names tables to store beside the rows; `pool` among them accounts for `host_pool`.
+    """
 
     system: System = MISSING
     hardware: Hardware = MISSING
@@ -167,6 +180,8 @@ class Config:
     name: str = "adhoc"
     figure: str = ""
     seeds: list[int] = field(default_factory=lambda: [0])
+    keep: list[str] = field(default_factory=list)
+    host_pool: HostPool = field(default_factory=HostPool)
     tags: list[str] = field(default_factory=list)
 
 
@@ -180,6 +195,7 @@ def register() -> None:
             "base_serverlessllm": ServerlessLLM,
             "base_serverlessllm_paper": ServerlessLLMPaper,
             "base_muxserve": MuxServe,
+            "base_sleep_mode": SleepMode,
         },
         "hardware": {"base_hardware": Hardware},
         "models": {"base_models": Models},
@@ -189,6 +205,7 @@ def register() -> None:
             "base_simulated": Simulated,
             "base_occupancy": Occupancy,
             "base_live": Live,
+            "base_switch_cost": SwitchCost,
         },
     }
     for group, nodes in schemas.items():
@@ -217,6 +234,9 @@ def validate(config: Config) -> None:
         "slo.ttft_s": config.slo.ttft_s,
         "slo.tbt_s": config.slo.tbt_s,
         "slo.scale": config.slo.scale,
+        "host_pool.slab_bytes": config.host_pool.slab_bytes,
+        "host_pool.block_tokens": config.host_pool.block_tokens,
+        "host_pool.sample_s": config.host_pool.sample_s,
         "workload.input_scale": config.workload.input_scale,
         "workload.output_scale": config.workload.output_scale,
     }
@@ -229,6 +249,9 @@ def validate(config: Config) -> None:
     for key, value in positive.items():
         if not value > 0:
             raise UserError(f"{key}: must be greater than 0, got {value}")
+    if config.host_pool.slabs < 1:
+        raise UserError("host_pool.pool_bytes: must hold a slab (host_pool.slab_bytes) or more")
+    check_names(config.keep)
     if not config.seeds or min(config.seeds) < 0 or len(set(config.seeds)) < len(config.seeds):
         raise UserError(f"seeds: needs distinct numbers of 0 or more, got {list(config.seeds)}")
     models = config.models

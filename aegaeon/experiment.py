@@ -10,15 +10,23 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from aegaeon.config import Config, Live, Market, Occupancy, Simulated, Trace
+from aegaeon.config import Config, Live, Market, Occupancy, Simulated, SwitchCost, Trace
 from aegaeon.core import Deployment, DeviceSpec, ModelSpec, Request, Slo
 from aegaeon.errors import UserError
 from aegaeon.results.schema import NAMES
 from aegaeon.scoring import Scores, mean_active
 from aegaeon.sim.occupancy import occupancy
 from aegaeon.sim.simulator import Simulation, Simulator, check_sizes
-from aegaeon.tables import events_table, requests_table, score_simulation, summary
+from aegaeon.tables import (
+    events_table,
+    pool_table,
+    requests_table,
+    score_simulation,
+    stages_table,
+    summary,
+)
 from profiles.cost import cost_model, perturbed
+from profiles.engine import measured_device
 from workloads import expand_market, market, model_rates, replay
 
 Row = dict[str, object]
@@ -58,19 +66,23 @@ def plan(config: Config, seed: int) -> Plan:
     requests = tuple(_requests(config, seed, models))
     if not requests:
         raise UserError("workload: no request arrives; raise workload.duration_s or rate_rps")
+    costs = cost_model(models, device)
+    # Policies lay out and plan with the link as it was measured, if it was.
+    device, overheads = measured_device(device)
     slo = Slo(config.slo.ttft_s * config.slo.scale, config.slo.tbt_s * config.slo.scale)
     deployment = Deployment(
         device=device,
         gpus=config.hardware.gpus,
         gpus_per_node=config.hardware.gpus_per_node,
         models=models,
-        costs=cost_model(models, device),
+        costs=costs,
         slo=slo,
         rates=_rates(config, seed, models, requests),
         mean_input_tokens=float(np.mean([r.input_tokens for r in requests])),
         mean_output_tokens=float(np.mean([r.output_tokens for r in requests])),
+        overheads=overheads,
     )
-    if not isinstance(config.backend, Occupancy):
+    if not isinstance(config.backend, Occupancy | SwitchCost):
         check_sizes(requests, config.system.fleet(deployment), deployment.costs)
     return Plan(config, seed, deployment, requests)
 
@@ -86,7 +98,10 @@ def run(
         return _run_simulated(planned, backend, progress)
     if isinstance(backend, Live):
         return _run_live(planned, backend, progress, folder)
-    raise UserError(f"backend: {backend.name!r} is not one of simulated, live, occupancy")
+    if isinstance(backend, SwitchCost):
+        return _run_switch_cost(planned, backend, folder)
+    known = "simulated, live, occupancy, switch_cost"
+    raise UserError(f"backend: {backend.name!r} is not one of {known}")
 
 
 def _requests(config: Config, seed: int, models: tuple[ModelSpec, ...]) -> list[Request]:
@@ -139,32 +154,46 @@ def _run_simulated(
         config.system, deployment, planned.requests, truth, backend.stepwise, progress
     ).run()
     scores = score_simulation(simulation, deployment.slo)
+    types = {model.name: model.type for model in deployment.models}
     tables = {
-        "requests": requests_table(simulation, scores),
-        "events": events_table(simulation),
+        "requests": requests_table(simulation, scores, types),
+        "events": events_table(simulation, types),
     }
+    if "pool" in config.keep:
+        tables["pool"] = pool_table(simulation, config.host_pool)
+    if "stages" in config.keep:
+        tables["stages"] = stages_table(deployment)
     return Result(_row(planned, simulation, scores), tables)
 
 
 def _run_live(
     planned: Plan, backend: Live, progress: Callable[[int], None] | None, folder: Path
 ) -> Result:
-    from aegaeon.engine.nodes import check_packages, fingerprint
+    from aegaeon.engine.nodes import check_packages, fingerprint, use_auth
 
     check_packages(fingerprint())
+    use_auth(backend.auth)
     from aegaeon.engine.live import run_live
-    from aegaeon.live_tables import as_simulation, live_costs, live_events, live_requests
+    from aegaeon.live_tables import as_simulation, live_tables
 
     deployment, system = planned.deployment, planned.config.system
     live = run_live(system, deployment, planned.requests, backend, folder, planned.seed, progress)
     simulation = as_simulation(live, deployment.costs)
     scores = score_simulation(simulation, deployment.slo)
-    tables = {
-        "requests": live_requests(live, simulation, scores),
-        "events": live_events(live, simulation),
-        "costs": live_costs(live),
-    }
+    tables = live_tables(live, simulation, scores, deployment.models)
     return Result(_row(planned, simulation, scores) | {"source": "live"}, tables)
+
+
+def _run_switch_cost(planned: Plan, backend: SwitchCost, folder: Path) -> Result:
+    from aegaeon.engine.nodes import check_packages, fingerprint
+
+    check_packages(fingerprint())
+    from aegaeon.engine.switch_cost import switch_costs
+
+    stages = switch_costs(planned.deployment.models, backend, folder)
+    row = _settings(planned) | {"source": "live", "system": "switch_cost", "gpus": 1}
+    row |= {"requests": 0, "finished": 0, "failed": 0, "tokens": 0, "switches": 0}
+    return Result(row, {"stages": stages})
 
 
 def _row(planned: Plan, simulation: Simulation, scores: Scores) -> Row:

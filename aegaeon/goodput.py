@@ -103,3 +103,27 @@ def common(table: pd.DataFrame, column: str, name: str) -> Any:  # noqa: ANN401
             "store these runs under different experiment names"
         )
     return values[0]
+
+
+@dataclass(frozen=True, slots=True)
+class PoolUse:
+    """Bytes of a host KV pool at one moment: in blocks, and in slabs bound to a block size."""
+
+    used: float
+    allocated: float
+
+    @property
+    def share(self) -> float:
+        """Fragmentation: the part of what is bound that holds nothing."""
+        return 1 - self.used / self.allocated if self.allocated else 0.0
+
+
+def fragmentation(pool: pd.DataFrame) -> PoolUse:
+    """Return the use of one run's pools when most was allocated (paper figure 16).
+
+    `pool` has lines of the table `pool` of one run, all of them or those of one block size; nodes
+    count together. Of several peaks the fullest counts.
+    """
+    use = pool.groupby("time_s")[["allocated_bytes", "used_bytes"]].sum()
+    peak = use.sort_values(["allocated_bytes", "used_bytes"]).iloc[-1]
+    return PoolUse(float(peak["used_bytes"]), float(peak["allocated_bytes"]))

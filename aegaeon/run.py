@@ -46,6 +46,9 @@ def _job(cfg: DictConfig) -> None:
         return
     settings: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
     del settings["seeds"]
+    if "pool" not in config.keep:
+        # It shapes that table alone, and a run without it must keep its hash.
+        del settings["host_pool"]
     note |= {"runs": str(resolve(config.paths.runs)), "tracking": config.tracking.uri}
     for seed in config.seeds:
         started = time.perf_counter()
@@ -65,11 +68,14 @@ def _attempt(config: Config, seed: int, settings: dict[str, Any]) -> sweep.Note:
     """Run one seed unless it has finished before; an error becomes part of the note."""
     runs_root = resolve(config.paths.runs)
     key = config_hash(settings)
-    if finished(runs_root, config.name, key):
+    if finished(runs_root, config.name, key, config.keep):
         return {"status": "skipped", "key": key}
     try:
         with open_run(runs_root, config.name, settings, sweep_id=sweep.current()) as record:
             result = _with_bar(plan(config, seed), record.directory)
+            if lacking := sorted(set(config.keep) - set(result.tables)):
+                made = ", ".join(result.tables)
+                raise UserError(f"keep: this backend makes no table {lacking[0]!r}, only {made}")
             for name, table in result.tables.items():
                 record.write(name, table)
             return {"status": "finished", "key": key, "row": record.finish(result.row)}

@@ -13,6 +13,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from aegaeon.config import from_hydra
 from aegaeon.core import Slo
 from aegaeon.results.commands import columns_text
+from aegaeon.results.detail_schema import details_text
 from aegaeon.scoring import Timelines, score
 
 ROOT = Path(__file__).parents[2]
@@ -62,7 +63,9 @@ def test_enough_commands_are_documented() -> None:
 
 
 def test_metrics_explains_every_column_as_the_schema_does() -> None:
-    assert columns_text() in (ROOT / "docs" / "metrics.md").read_text()
+    text = (ROOT / "docs" / "metrics.md").read_text()
+    assert columns_text() in text
+    assert details_text() in text
 
 
 def test_worked_example_of_the_artifact_formula() -> None:
@@ -81,6 +84,8 @@ def test_worked_example_of_the_artifact_formula() -> None:
 def test_every_dependency_is_explained() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     wanted = [*project["project"]["dependencies"], *project["dependency-groups"]["dev"]]
+    extras = project["project"]["optional-dependencies"].values()
+    wanted += [requirement for extra in extras for requirement in extra]
     names = {re.split(r"[<>=\[ ]", requirement)[0] for requirement in wanted}
     text = (ROOT / "docs" / "dependencies.md").read_text()
     explained = set(re.findall(r"`([A-Za-z][\w-]*)`", text.split("## The lock")[0]))

@@ -14,9 +14,12 @@ from figures import REGISTRY
 
 ROOT = Path(__file__).parents[2]
 EXPERIMENT_FILES = sorted((ROOT / "conf" / "experiment").glob("*.yaml"))
-NOT_A_FIGURE = {"kick", "live_kick"}
+NOT_A_FIGURE = {"kick", "live_kick", "live_tp2", "live_compare", "live_compare_simulated"}
+# Live experiments that are panels beside the simulated one, and figures of another's experiment.
+NOT_A_FIGURE |= {"live_fig07", "live_fig14", "live_fidelity"}
+DRAWN_FROM = {"fig07": "fig14", "fig15a": "fig14", "fig15b": "fig14", "fig16": "fig14"}
 MAX_LINES = 400
-GENERATED = {".git", ".venv", "__pycache__", "outputs", "multirun", "dist", "build"}
+GENERATED = {".git", ".venv", ".venv-live", "__pycache__", "outputs", "multirun", "dist", "build"}
 
 # Written so that this file does not hold what it looks for.
 FOLDERS = "|".join(("home", "Users", "root", "tmp", "work", "opt", "mnt", "srv", "scratch"))
@@ -122,6 +125,7 @@ def test_every_figure_has_an_experiment_and_every_experiment_a_figure() -> None:
     stems = {path.stem for path in EXPERIMENT_FILES} - NOT_A_FIGURE
     homes = {stem.partition("_")[0] for stem in stems}
     panels = {name for name in REGISTRY if name.startswith("fig") and name not in _grouped()}
+    panels = {DRAWN_FROM.get(name, name).partition("_")[0] for name in panels}
     assert homes == panels
     assert set(EXPERIMENTS) == stems
 
@@ -134,14 +138,14 @@ def _grouped() -> set[str]:
 def test_every_table_of_a_claim_has_an_experiment_and_a_figure() -> None:
     tables = {table for claim in load_claims() for table in claim.tables}
     assert tables <= {path.stem for path in EXPERIMENT_FILES}
-    assert tables <= set(REGISTRY)
+    assert tables - NOT_A_FIGURE <= set(REGISTRY)
 
 
 def test_stored_results_are_complete() -> None:
     stored = {path.stem for path in (ROOT / "runs" / "stored").glob("*.parquet")}
     if not stored:
         pytest.skip("no stored results in this checkout")
-    assert stored == set(EXPERIMENTS)
+    assert stored - NOT_A_FIGURE == set(EXPERIMENTS)
 
 
 def test_citation_and_archive_name_the_same_paper() -> None:

