@@ -92,17 +92,25 @@ def _wake(
     samples: pd.DataFrame, stage: str, profiles: Sequence[Profile], known: Overheads
 ) -> float:
     """Return what a request on an idle instance takes more than all that is known of it."""
-    alone = samples[(samples["kind"] == "alone") & (samples["stage"] == stage)]
+    alone = samples[samples["kind"].str.startswith("alone") & (samples["stage"] == stage)]
     more = []
     for profile in profiles:
         mine = alone[alone["type"] == profile.model]
-        for tokens, seconds in zip(mine["tokens"], mine["seconds"], strict=True):
+        for kind, tokens, seconds in zip(
+            mine["kind"], mine["tokens"], mine["seconds"], strict=True
+        ):
             if stage == "prefill":
                 rest = profile.prefill.seconds(tokens, tokens**2) + known.admit_prefill_s
             else:
                 rest = profile.decode.seconds(1, tokens) + known.admit_decode_s + known.kv_move_s
-            more.append(float(seconds) - rest - known.turn_s)
+            more.append(float(seconds) - rest - known.turn_s - _changed(profile, kind))
     return _rounded(max(0.0, float(np.median(more)))) if more else 0.0
+
+
+def _changed(profile: Profile, kind: str) -> float:
+    if profile.switch is None or kind == "alone":
+        return 0.0
+    return profile.switch.activate_s if kind == "alone_slot" else profile.switch.switch_s
 
 
 def _switch(samples: pd.DataFrame, mine: pd.DataFrame, spec: ModelSpec) -> SwitchFit:

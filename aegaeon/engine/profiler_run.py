@@ -20,11 +20,13 @@ from aegaeon.policy.interface import System
 
 LENGTHS = (8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
 BATCHES = (1, 2, 4, 8, 16)
-MAX_TOKENS = 4096
+# In one prefill: more take seconds on a CPU, and add nothing to what a fit knows.
+MAX_TOKENS = 1024
 CYCLES = 8
 _KV_SHARE = 0.8
 _HOST_SHARE = 0.5
-_PROBE_GAP_S, _PROBE_TOKENS = 0.12, 3
+_PROBE_GAP_S, _PROBE_TOKENS = 0.3, 3
+_PROBE_LENGTHS = (16, 64, 128)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +34,8 @@ class Profiled:
     """What was measured: samples by instance, and of single requests.
 
     These are of kind `send` and `hand_over`, the messages' latencies, and `alone`, from taking a
-    request in to its next token, on an instance that was idle.
+    request in to its next token, on an instance that was idle; `alone_host` and `alone_slot` when
+    the model changed, as the kinds of switch are called.
     """
 
     fleet: Fleet
@@ -68,10 +71,11 @@ def grid(spec: ModelSpec, kv_bytes: float, host_bytes: float) -> list[Point]:
 def rounds(
     models: Sequence[ModelSpec], fleet: Fleet, options: LiveOptions, repeats: int
 ) -> list[Round]:
-    """Return the whole grid `repeats` times, every model's points each time."""
+    """Return the grid of the first model of each type, `repeats` times; all models switch."""
     kv_bytes = min([spec.kv_bytes for spec in fleet])
     host_bytes = options.slab_bytes * options.slabs / len(fleet)
-    points = [p for spec in models for p in grid(spec, kv_bytes, host_bytes)]
+    first = {spec.type: spec for spec in reversed(models)}.values()
+    points = [p for spec in first for p in grid(spec, kv_bytes, host_bytes)]
     return [Round(points, CYCLES) for _ in range(repeats)]
 
 
@@ -114,9 +118,14 @@ def run_profile(
 
 
 def probe_requests(models: Sequence[ModelSpec], count: int) -> list[Request]:
-    """Return requests so far apart that each is alone; all for one model, so nothing switches."""
-    name, tokens = models[0].name, min(32, longest(models[0]))
-    return [Request(i, name, _PROBE_GAP_S * (i + 1), tokens, _PROBE_TOKENS) for i in range(count)]
+    """Return requests so far apart that each is alone; the models take turns, as in traffic."""
+    made = []
+    for i in range(count):
+        spec = models[i % len(models)]
+        wanted = _PROBE_LENGTHS[i // len(models) % len(_PROBE_LENGTHS)]
+        tokens = min(wanted, longest(spec))
+        made.append(Request(i, spec.name, _PROBE_GAP_S * (i + 1), tokens, _PROBE_TOKENS))
+    return made
 
 
 def alone(run: LiveRun) -> list[Sample]:
@@ -127,14 +136,23 @@ def alone(run: LiveRun) -> list[Sample]:
         spec, stays, times = track.request, track.stays, track.times
         parts = [("send", "", stays[0].accepted - spec.arrival)]
         if len(stays) > 1:
-            first, second = times[0] - stays[0].accepted, times[1] - stays[1].accepted
-            parts += [("alone", "prefill", first), ("alone", "decode", second)]
+            for stay, stage, token in zip(stays, ("prefill", "decode"), times, strict=False):
+                kind = "alone" + _change(run, stay.instance, stay.accepted, token)
+                parts.append((kind, stage, token - stay.accepted))
             # The first token's time is when the simulated hand-over begins.
             parts.append(("hand_over", "", stays[1].accepted - times[0]))
         for kind, stage, seconds in parts:
             length = spec.input_tokens + (stage == "decode")
             made.append(Sample(kind, stage, spec.model, length, 1, seconds))
     return made
+
+
+def _change(run: LiveRun, instance: int, begin: float, end: float) -> str:
+    """Tell how the instance's model changed in between, if it did."""
+    for where, switch in run.switches:
+        if where == instance and begin <= switch.time <= end:
+            return "_slot" if switch.prefetched else "_host"
+    return ""
 
 
 def machine(fingerprint: Mapping[str, str], processor: str, cores: int) -> dict[str, str]:
