@@ -20,6 +20,8 @@ from figures.paper import Reference, references
 from figures.style import INK, LABEL_SIZE
 
 SIMULATED, LIVE = "fig14", "live_fig14"
+# What rows that measure a device and serve no request are called.
+_NO_SYSTEM = "switch_cost"
 _ROW = ("system", "source", "hardware", "gpus", "num_models", "rate_rps")
 _SIZE = re.compile(r"-(\d+(?:\.\d+)?)([bm])$")
 
@@ -43,7 +45,7 @@ def parts(
     for position, name in enumerate(experiments):
         if position == 0 or kept(table, name, stored):
             lines = with_rows(table, name, stored, _ROW)
-            lines = lines[lines["system"] == system]
+            lines = lines[lines["system"].isin([system, _NO_SYSTEM])]
             if not lines.empty:
                 found.append(Part(place(lines, name), lines))
     return found
@@ -54,7 +56,8 @@ def place(lines: pd.DataFrame, name: str) -> str:
     source, hardware, gpus = (common(lines, c, name) for c in ("source", "hardware", "gpus"))
     device = str(hardware).partition("x")[0]
     if device.startswith("cpu"):
-        return f"{source}, {gpus} CPU instances, tiny models"
+        plural = "" if gpus == 1 else "s"
+        return f"{source}, {gpus} CPU instance{plural}, tiny models"
     return f"{source}, {gpus} × {device.upper()}"
 
 

@@ -41,7 +41,7 @@ def _panel(ax: Axes, part: Part) -> None:
         reference = name == REFERENCE
         colour = GREY if reference else look("aegaeon").colour
         ax.barh(row, seconds, 0.6, color=colour, alpha=0.6 if reference else 0.85)
-        factor = f"  ÷ {before / seconds:.3g}" if before and not reference else ""
+        factor = f"  ÷ {_factor(before / seconds)}" if before and not reference else ""
         ax.annotate(
             f"{_seconds(seconds)}{factor}", (seconds, row), (3, 0), "data", "offset points",
             va="center_baseline", fontsize=NOTE_SIZE, color=INK,
@@ -57,9 +57,10 @@ def _panel(ax: Axes, part: Part) -> None:
     ax.set_yticks([])
     ax.grid(visible=False, axis="y")
     ax.set_xlabel("Seconds", labelpad=2)
-    size = float(mine["bytes"].max()) / 1e9
+    size = float(mine["bytes"].max())
+    amount = f"{size / 1e9:.3g} GB" if size >= 1e9 else f"{size / 1e6:.3g} MB"
     ax.annotate(
-        f"{model}, {size:.3g} GB", (0, 1), (0, 4), "axes fraction", "offset points",
+        f"{model}, {amount}", (0, 1), (0, 4), "axes fraction", "offset points",
         fontsize=NOTE_SIZE, color=GREY,
     )  # fmt: skip
     ax.set_title(part.title, pad=14)
@@ -73,8 +74,15 @@ def _floor(value: float) -> int:
     return power
 
 
+def _factor(value: float) -> str:
+    return f"{value:.3g}" if value < 1000 else f"{value:,.0f}"
+
+
 def _seconds(value: float) -> str:
-    return f"{1000 * value:.3g} ms" if value < 1 else f"{value:.3g} s"
+    for unit, factor in (("s", 1), ("ms", 1e3)):
+        if value * factor >= 1:
+            return f"{value * factor:.3g} {unit}"
+    return f"{value * 1e6:.3g} µs"
 
 
 FIGURES: Mapping[str, Render] = {"fig07": render}
