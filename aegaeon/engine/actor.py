@@ -8,7 +8,6 @@ from __future__ import annotations
 import gc
 import importlib
 import os
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +23,7 @@ from aegaeon.core import Deployment, InstanceSpec, ModelSpec
 from aegaeon.engine.agent import DTYPES
 from aegaeon.engine.events import Event, LiveRequest
 from aegaeon.engine.instance import LiveInstance
+from aegaeon.engine.logs import write_output_to
 from aegaeon.engine.memory import KvPool, SharedDirectory, WeightCache, open_device
 from aegaeon.engine.memory.shared import start_time
 from aegaeon.engine.options import LiveOptions
@@ -58,7 +58,7 @@ class InstanceActor:
     """One device. Everything that touches it runs in one thread, which CUDA and OpenMP need."""
 
     def __init__(self, log: str) -> None:
-        _write_output_to(Path(log))
+        write_output_to(Path(log))
         self._engine = ThreadPoolExecutor(1, thread_name_prefix="engine")
         # The slowest import; it overlaps with the making of the node's models.
         self._engine.submit(importlib.import_module, "aegaeon.engine.shell")
@@ -182,14 +182,3 @@ def _sizes(plan: InstancePlan) -> dict[str, int]:
 def _freeze() -> None:
     gc.collect()
     gc.freeze()
-
-
-def _write_output_to(log: Path) -> None:
-    """Send all that this process prints, C++ libraries included, to a file of its own."""
-    log.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os.dup2(descriptor, 1)
-    os.dup2(descriptor, 2)
-    os.close(descriptor)

@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from aegaeon.core import ModelSpec
+from aegaeon.engine.logs import write_output_to
 from aegaeon.engine.options import SwitchCostOptions
 from aegaeon.engine.switch_cost_worker import (
     MIN_MODELS,
@@ -29,7 +30,6 @@ from aegaeon.engine.switch_cost_worker import (
     fresh_engine,
     measure_round,
     open_bench,
-    write_output_to,
 )
 from aegaeon.errors import UserError
 

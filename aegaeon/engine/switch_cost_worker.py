@@ -6,7 +6,6 @@ Light until a function runs: a new process must not have paid for imports that i
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -43,17 +42,6 @@ class Sample:
     model: str
     seconds: float
     nbytes: int
-
-
-def write_output_to(log: Path) -> None:
-    """Append all that this process prints, C++ libraries included, to a file."""
-    log.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os.dup2(descriptor, 1)
-    os.dup2(descriptor, 2)
-    os.close(descriptor)
 
 
 def fresh_engine(candidate: Candidate, options: SwitchCostOptions) -> list[Sample]:
