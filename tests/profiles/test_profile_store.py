@@ -88,13 +88,18 @@ def test_link_variant_shares_the_profile_of_its_gpu():
 
 
 def test_every_committed_profile_is_sound():
-    paths = sorted(FOLDER.glob("*/*-tp*.json"))
-    for path in paths:
+    published = 0
+    for path in sorted(FOLDER.glob("*/*-tp*.json")):
         model, _, tp = path.stem.rpartition("-tp")
         profile = load(path.parent.name, model, int(tp))
         assert profile.median_error < 0.13
-        assert min(profile.prefill_quality.points, profile.decode_quality.points) >= 60
-    assert len(paths) == 29
+        # The live engine's grid ends at a model's length limit; its folder has the engine's costs.
+        measured_here = (path.parent / "engine.json").exists()
+        assert measured_here == bool(profile.machine)
+        points = min(profile.prefill_quality.points, profile.decode_quality.points)
+        assert points >= (20 if measured_here else 60)
+        published += not measured_here
+    assert published == 29
 
 
 def test_fits_agree_with_the_published_coefficients():
