@@ -83,7 +83,7 @@ def _parser() -> argparse.ArgumentParser:
     profile = _command(commands, "profile", _profile, "measure what models cost on live engines")
     profile.add_argument("overrides", nargs="*", metavar="OVERRIDE", help="as for `aegaeon run`")
     profile.add_argument("--out", type=Path, help="folder to write to instead of profiles/")
-    profile.add_argument("--repeats", type=int, default=5, help="times the grid is measured")
+    profile.add_argument("--repeats", type=int, default=3, help="times the grid is measured")
     doctor = _command(commands, "doctor", _doctor, "check this machine and environment")
     doctor.add_argument("--json", action="store_true", help="print findings as JSON")
     doctor.add_argument("--clean", action="store_true", help="remove crashed runs' shared memory")

@@ -7,10 +7,24 @@ starts at 0 when the run starts; sizes are bytes; lengths are tokens.
 from __future__ import annotations
 
 import enum
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 
 GB = 1e9
+
+Curve = tuple[tuple[float, float], ...]
+
+
+def interpolated(curve: Curve, x: float) -> float:
+    """Return a curve's height at `x`: straight between its points, level before the first.
+
+    After the last point the last piece goes on. Points are (x, y) with x rising; two at least.
+    """
+    right = bisect_left(curve, x, 1, len(curve) - 1, key=itemgetter(0))
+    (x0, y0), (x1, y1) = curve[right - 1], curve[right]
+    return y0 + (y1 - y0) * (max(x, x0) - x0) / (x1 - x0)
 
 
 class Stage(enum.Enum):
@@ -114,6 +128,9 @@ class ModelCost:
 
     Attributes are seconds: a prefill of n prompts costs max(floor, base + token * sum(len) +
     token_sq * sum(len ** 2)); a decode step costs base + context * sum(len) + request * batch.
+    Where an engine was measured, `prefill_curve` over sum(len) and `decode_curve` over the batch
+    take the place of what has no square and no context; each prompt after a prefill's first takes
+    `prefill_prompt_s` more.
     `switch_s` brings the weights from the host, `activate_s` moves prefetched ones into place.
     Byte counts are per device (a tensor-parallel rank's share).
     """
@@ -130,14 +147,22 @@ class ModelCost:
     weight_bytes: float
     kv_bytes_per_token: int
     source: str = "unknown"
+    prefill_curve: Curve = ()
+    prefill_prompt_s: float = 0.0
+    decode_curve: Curve = ()
 
-    def prefill_s(self, tokens: int, tokens_sq: int) -> float:
+    def prefill_s(self, tokens: int, tokens_sq: int, prompts: int = 1) -> float:
         """Seconds to prefill prompts of `tokens` tokens in all, `tokens_sq` their squares' sum."""
+        if self.prefill_curve:
+            flat = interpolated(self.prefill_curve, tokens) + self.prefill_prompt_s * (prompts - 1)
+            return flat + self.prefill_token_sq_s * tokens_sq
         linear = self.prefill_base_s + self.prefill_token_s * tokens
         return max(self.prefill_floor_s, linear + self.prefill_token_sq_s * tokens_sq)
 
     def decode_step_s(self, batch: int, context: float) -> float:
         """Seconds of one decode step of `batch` requests whose lengths sum to `context`."""
+        if self.decode_curve:
+            return interpolated(self.decode_curve, batch) + self.decode_context_s * context
         return self.decode_base_s + self.decode_context_s * context + self.decode_request_s * batch
 
 
@@ -217,8 +242,9 @@ class Overheads:
     request that such an instance takes in, `wake_prefill_s` and `wake_decode_s` more when it was
     idle (cold caches), `turn_s` per piece of work, `kv_move_s` per KV copy.
 
-    With `inline_copies` (a CPU) copies hold up the thread that runs steps, and a model's weights
-    stay where they are until their slot is needed.
+    `crowd_prefill` and `crowd_decode` are factors on steps while all other instances of the node
+    work; while some do, it is as much of that. With `inline_copies` (a CPU) copies hold up the
+    thread that runs steps, and a model's weights stay where they are until their slot is needed.
     """
 
     send_s: float = 0.0
@@ -229,6 +255,8 @@ class Overheads:
     kv_move_s: float = 0.0
     wake_prefill_s: float = 0.0
     wake_decode_s: float = 0.0
+    crowd_prefill: float = 1.0
+    crowd_decode: float = 1.0
     inline_copies: bool = False
 
 

@@ -1,7 +1,7 @@
 """`aegaeon profile`: measure what models cost on the live engine, fit, validate, and store it.
 
-The configuration is composed as for `aegaeon run`; what is measured is its fleet, all instances at
-the same time. `profiles/README.md` says what the numbers mean.
+The configuration is composed as for `aegaeon run`; what is measured is its fleet.
+`profiles/README.md` says what the numbers mean.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _PROBES = 60
 def profile(
     overrides: Sequence[str],
     out: Path | None = None,
-    repeats: int = 5,
+    repeats: int = 3,
     console: Console | None = None,
 ) -> list[Path]:
     """Measure the composed configuration and write its profiles below `out`; return the files.
@@ -106,7 +106,7 @@ def table(found: Profiled, deployment: Deployment) -> pd.DataFrame:
     types = {model.name: model.type for model in deployment.models}
     rows = []
     for spec in found.fleet:
-        for sample in found.measured[spec.id]:
+        for sample in found.measured.get(spec.id, ()):
             row = asdict(sample)
             stage = "any" if sample.kind in ("host", "slot") else sample.stage
             plays = stage == "any" or spec.stage.value in (stage, "full")
@@ -154,6 +154,8 @@ def show(profiles: Sequence[Profile], engine: EngineProfile, console: Console) -
     for key, value in asdict(engine.overheads).items():
         if key.endswith("_s"):
             console.print(f"  {key:18s} {1e3 * value:.3f} ms", highlight=False)
+        if key.startswith("crowd_"):
+            console.print(f"  {key:18s} {value:.3f} x", highlight=False)
     console.print(f"  {'KV copies':18s} {engine.kv_bandwidth / 1e9:.2f} GB/s", highlight=False)
 
 

@@ -56,6 +56,9 @@ def _cost(spec: ModelSpec, device: DeviceSpec, folder: Path) -> ModelCost:
         weight_bytes=weight_bytes,
         kv_bytes_per_token=rank_kv_bytes(spec),
         source=source,
+        prefill_curve=prefill.curve,
+        prefill_prompt_s=prefill.prompt_s,
+        decode_curve=decode.curve,
     )
 
 
@@ -96,6 +99,9 @@ def perturbed(costs: CostModel, sigma: float, seed: int) -> dict[str, ModelCost]
             decode_request_s=cost.decode_request_s * decode,
             switch_s=cost.switch_s * switch,
             activate_s=cost.activate_s * switch,
+            prefill_curve=tuple([(n, s * prefill) for n, s in cost.prefill_curve]),
+            prefill_prompt_s=cost.prefill_prompt_s * prefill,
+            decode_curve=tuple([(n, s * decode) for n, s in cost.decode_curve]),
             source=f"{cost.source}, off by lognormal sigma {sigma:g}" if sigma else cost.source,
         )
     return wrong

@@ -39,12 +39,12 @@ FOLDS = 4
 Phase = PrefillFit | DecodeFit
 
 
-def _rounded(values: Array) -> list[float]:
+def rounded(values: Array) -> list[float]:
     """Six digits: more than the data hold, few enough to be the same on every machine."""
     return [float(f"{value:.6g}") for value in values.tolist()]
 
 
-def _features(x: Array) -> tuple[Array, Array, Array]:
+def features(x: Array) -> tuple[Array, Array, Array]:
     """Return batch, sum of lengths and sum of squared lengths for rows (length, batch)."""
     lengths, batch = x.T
     return batch, lengths * batch, lengths**2 * batch
@@ -52,26 +52,27 @@ def _features(x: Array) -> tuple[Array, Array, Array]:
 
 def fit_prefill(x: Array, seconds: Array, token_sq_min: float = 0.0) -> PrefillFit:
     """Fit prefills of equal prompts: x of shape (n, 2) holds their length and number."""
-    _, tokens, tokens_sq = _features(x)
+    _, tokens, tokens_sq = features(x)
     columns = np.stack([np.ones_like(tokens), tokens, tokens_sq], axis=1)
     floor, slope = floored(columns, seconds, tokens, np.array([0.0, 0.0, token_sq_min]))
-    return PrefillFit(*_rounded(np.array([floor, *slope])))
+    floor_s, base_s, token_s, token_sq_s = rounded(np.array([floor, *slope]))
+    return PrefillFit(floor_s, base_s, token_s, token_sq_s)
 
 
 def fit_decode(x: Array, seconds: Array, context_min: float = 0.0) -> DecodeFit:
     """Fit decode steps: x of shape (n, 2) holds the mean context and the batch."""
-    batch, context, _ = _features(x)
+    batch, context, _ = features(x)
     columns = np.stack([np.ones_like(batch), context, batch], axis=1)
-    return DecodeFit(*_rounded(relative(columns, seconds, np.array([0.0, context_min, 0.0]))))
+    found = relative(columns, seconds, np.array([0.0, context_min, 0.0]))
+    base_s, context_s, request_s = rounded(found)
+    return DecodeFit(base_s, context_s, request_s)
 
 
 def predict(fit: Phase, x: Array) -> Array:
     """Return the seconds, shape (n,), that `fit` gives for rows (length, batch)."""
-    batch, tokens, tokens_sq = _features(x)
-    if isinstance(fit, DecodeFit):
-        return fit.base_s + fit.context_s * tokens + fit.request_s * batch
-    linear = fit.base_s + fit.token_s * tokens + fit.token_sq_s * tokens_sq
-    return np.maximum(fit.floor_s, linear)
+    batch, tokens, tokens_sq = features(x)
+    given = (batch, tokens) if isinstance(fit, DecodeFit) else (tokens, tokens_sq, batch)
+    return np.array([fit.seconds(*row) for row in zip(*given, strict=True)])
 
 
 def score(x: Array, y: Array, fitter: Callable[[Array, Array], Phase]) -> Quality:

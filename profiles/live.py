@@ -1,8 +1,8 @@
 """Fit what `aegaeon profile` measured: a profile per model type, and the engine's.
 
-Samples are rows of `COLUMNS`; all instances measure the same grid at the same time. A time is the
-mean over instances of the median over rounds and models of a type; what an instance never does in
-a run (`plays` is false) does not count.
+Samples are rows of `COLUMNS`; while an instance measures, the others are idle unless the kind says
+`_crowd`. A time is the mean over instances of the median over rounds and models of a type; what an
+instance never does in a run (`plays` is false) does not count.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ import pandas as pd
 
 from aegaeon.core import ModelSpec, Overheads
 from aegaeon.errors import UserError
+from profiles.curves import decode_curve, prefill_curve
 from profiles.engine import EngineProfile
-from profiles.fit import FOLDS, fit_decode, fit_prefill, score
+from profiles.fit import FOLDS, score
 from profiles.leastsq import relative
 from profiles.store import Profile, SwitchFit
 
@@ -50,10 +51,10 @@ def fit_type(
         model=spec.type,
         device=device,
         tp=spec.tp,
-        prefill=fit_prefill(x, y),
-        decode=fit_decode(z, w),
-        prefill_quality=score(x, y, fit_prefill),
-        decode_quality=score(z, w, fit_decode),
+        prefill=prefill_curve(x, y),
+        decode=decode_curve(z, w),
+        prefill_quality=score(x, y, prefill_curve),
+        decode_quality=score(z, w, decode_curve),
         max_tokens=int((z[:, 0] * z[:, 1]).max()),
         max_batch=int(z[:, 1].max()),
         source=SOURCE,
@@ -80,6 +81,8 @@ def fit_engine(
         admit_decode_s=_admit(samples, "decode"),
         turn_s=_typical(samples, "overhead"),
         kv_move_s=move_s,
+        crowd_prefill=_crowding(samples, "prefill"),
+        crowd_decode=_crowding(samples, "decode"),
         inline_copies=inline_copies,
     )
     prefill_s, decode_s = (_wake(samples, s, profiles, overheads) for s in ("prefill", "decode"))
@@ -105,6 +108,16 @@ def _wake(
                 rest = profile.decode.seconds(1, tokens) + known.admit_decode_s + known.kv_move_s
             more.append(float(seconds) - rest - known.turn_s - _changed(profile, kind))
     return _rounded(max(0.0, float(np.median(more)))) if more else 0.0
+
+
+def _crowding(samples: pd.DataFrame, stage: str) -> float:
+    """Return the median over points of steps beside others at work, relative to steps alone."""
+    kinds = [f"{stage}_free", f"{stage}_crowd"]
+    mine = samples[samples["kind"].isin(kinds) & samples["plays"]]
+    if mine.empty:
+        return 1.0
+    times = mine.groupby(["kind", "instance", "type", *_POINT])["seconds"].median().unstack("kind")
+    return _rounded(max(1.0, float((times[kinds[1]] / times[kinds[0]]).median())))
 
 
 def _changed(profile: Profile, kind: str) -> float:

@@ -10,39 +10,56 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from aegaeon.core import Curve, interpolated
 from aegaeon.errors import UserError
 
 SCHEMA = 1
 UNITS = "s"
+_OF_CURVES = ("curve", "prompt_s")
 FOLDER = Path(__file__).resolve().parent
 REFIT = "python -m profiles.fit <latency_profiles.csv>"
 
 
 @dataclass(frozen=True, slots=True)
 class PrefillFit:
-    """Seconds of a prefill: max(floor, base + token * sum(len) + token_sq * sum(len ** 2))."""
+    """Seconds of a prefill: max(floor, base + token * sum(len) + token_sq * sum(len ** 2)).
+
+    A measured `curve` over sum(len) takes the place of all but the squares; each prompt after the
+    first takes `prompt_s` more.
+    """
 
     floor_s: float
     base_s: float
     token_s: float
     token_sq_s: float
+    curve: Curve = ()
+    prompt_s: float = 0.0
 
-    def seconds(self, tokens: float, tokens_sq: float) -> float:
-        """Predict from the sum of the prompts' lengths and the sum of their squares."""
+    def seconds(self, tokens: float, tokens_sq: float, prompts: float = 1) -> float:
+        """Predict from the prompts' number, the sum of their lengths and that of their squares."""
+        if self.curve:
+            flat = interpolated(self.curve, tokens) + self.prompt_s * (prompts - 1)
+            return flat + self.token_sq_s * tokens_sq
         linear = self.base_s + self.token_s * tokens + self.token_sq_s * tokens_sq
         return max(self.floor_s, linear)
 
 
 @dataclass(frozen=True, slots=True)
 class DecodeFit:
-    """Seconds of a decode step: base + context * sum(len) + request * batch."""
+    """Seconds of a decode step: base + context * sum(len) + request * batch.
+
+    A measured `curve` over the batch takes the place of all but the context.
+    """
 
     base_s: float
     context_s: float
     request_s: float
+    curve: Curve = ()
 
     def seconds(self, batch: float, context: float) -> float:
         """Predict from the batch and the sum of its requests' lengths."""
+        if self.curve:
+            return interpolated(self.curve, batch) + self.context_s * context
         return self.base_s + self.context_s * context + self.request_s * batch
 
 
@@ -127,8 +144,8 @@ def save(profile: Profile, folder: Path = FOLDER) -> Path:
         "model": profile.model,
         "device": profile.device,
         "tp": profile.tp,
-        "prefill": asdict(profile.prefill),
-        "decode": asdict(profile.decode),
+        "prefill": _affine_or_all(asdict(profile.prefill)),
+        "decode": _affine_or_all(asdict(profile.decode)),
         "fit": {
             "prefill": asdict(profile.prefill_quality),
             "decode": asdict(profile.decode_quality),
@@ -161,8 +178,8 @@ def load(device: str, model: str, tp: int, folder: Path = FOLDER) -> Profile:
     try:
         profile = Profile(
             **{key: content[key] for key in ("model", "device", "tp", "source")},
-            prefill=PrefillFit(**content["prefill"]),
-            decode=DecodeFit(**content["decode"]),
+            prefill=PrefillFit(**_with_curve(path, "prefill", content["prefill"])),
+            decode=DecodeFit(**_with_curve(path, "decode", content["decode"])),
             prefill_quality=Quality(**content["fit"]["prefill"]),
             decode_quality=Quality(**content["fit"]["decode"]),
             **content["range"],
@@ -182,10 +199,11 @@ def _check(path: Path, profile: Profile) -> None:
         fits["switch"] = asdict(profile.switch)
     for phase, fit in fits.items():
         for key, value in fit.items():
-            if isinstance(value, bool) or not isinstance(value, int | float):
-                raise _unfit(path, f"`{phase}.{key}` must be a number, found {value!r}")
-            if not math.isfinite(value) or value < 0:
-                raise _unfit(path, f"`{phase}.{key}` must be finite and >= 0, found {value}")
+            for number in sum(value, ()) if key == "curve" else (value,):
+                if isinstance(number, bool) or not isinstance(number, int | float):
+                    raise _unfit(path, f"`{phase}.{key}` must be a number, found {number!r}")
+                if not math.isfinite(number) or number < 0:
+                    raise _unfit(path, f"`{phase}.{key}` must be finite and >= 0, found {number}")
     lengths = (1, 2048, 8192)
     prefill = [profile.prefill.seconds(n, n * n) for n in lengths]
     context = [profile.decode.seconds(1, n) for n in lengths]
@@ -197,6 +215,21 @@ def _check(path: Path, profile: Profile) -> None:
         grows = times[0] < times[1] < times[2]
         if not grows and (profile.switch is None or what == "prefill"):
             raise _unfit(path, f"{what} times must grow with the load, predicted {times} s")
+
+
+def _affine_or_all(fit: dict[str, Any]) -> dict[str, Any]:
+    return fit if fit["curve"] else {k: v for k, v in fit.items() if k not in _OF_CURVES}
+
+
+def _with_curve(path: Path, phase: str, fit: dict[str, Any]) -> dict[str, Any]:
+    """Turn a curve's lists into the points that it consists of; refuse what is none."""
+    if "curve" not in fit:
+        return fit
+    points = tuple([tuple(point) for point in fit["curve"]])
+    places = [point[0] for point in points if len(point) == 2]
+    if len(points) < 2 or len(places) < len(points) or sorted(set(places)) != places:
+        raise _unfit(path, f"`{phase}.curve` must hold two points or more, the first number rising")
+    return fit | {"curve": points}
 
 
 def _unfit(path: Path, why: str) -> UserError:

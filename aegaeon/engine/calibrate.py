@@ -73,6 +73,9 @@ def _cost(name: str, cost: ModelCost, measured: Measured, fleet: Fleet) -> Model
         switch_s=cost.switch_s if switch_s is None else switch_s,
         activate_s=cost.activate_s if activate_s is None else activate_s,
         source="measured when the run began",
+        prefill_curve=(),
+        prefill_prompt_s=0.0,
+        decode_curve=(),
     )
 
 

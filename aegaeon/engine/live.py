@@ -72,8 +72,8 @@ def _costs(
 ) -> CostModel:
     """Warm every instance up and return what the policies are told that models cost."""
     rounds = quick(deployment.models) if options.calibrate else []
-    session.measure([warm_up(deployment.models)])
-    measured = session.measure(rounds)
+    session.measure_together([warm_up(deployment.models)])
+    measured = session.measure_together(rounds)
     return estimate(measured, fleet, deployment.costs) if rounds else deployment.costs
 
 

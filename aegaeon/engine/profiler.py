@@ -34,10 +34,14 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """What all instances do at the same time: grid points, then `cycles` of switching."""
+    """What an instance is to measure: grid points, then `cycles` of switching.
+
+    The points are gone through again until `seconds` have passed.
+    """
 
     points: Sequence[Point]
     cycles: int = 0
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +124,10 @@ class Bench:
     def measure(self, round_: Round) -> list[Sample]:
         """Measure one round; parts that this instance never plays in a run are measured, too."""
         samples: list[Sample] = []
-        for point in round_.points:
+        ends = time.perf_counter() + round_.seconds
+        for count, point in enumerate(itertools.cycle(round_.points)):
+            if count >= len(round_.points) and time.perf_counter() >= ends:
+                break
             samples += self._point(point)
         models = list(dict.fromkeys(point.model for point in round_.points))
         if round_.cycles and len(models) > 1:

@@ -10,10 +10,11 @@ from aegaeon.core import Deployment, Fleet, ModelSpec, Request
 from aegaeon.engine.calibrate import Measured, longest, warm_up
 from aegaeon.engine.cluster import connected, reserved
 from aegaeon.engine.controller import Controller
+from aegaeon.engine.crowding import crowding, neighbours
 from aegaeon.engine.live import live_fleet, prompts
 from aegaeon.engine.options import LiveOptions
 from aegaeon.engine.profiler import DECODE_STEPS, Point, Round, Sample
-from aegaeon.engine.session import started
+from aegaeon.engine.session import Session, started
 from aegaeon.engine.tracks import LiveRun
 from aegaeon.errors import UserError
 from aegaeon.policy.interface import System
@@ -31,7 +32,7 @@ _PROBE_LENGTHS = (16, 64, 128)
 
 @dataclass(frozen=True, slots=True)
 class Profiled:
-    """What was measured: samples by instance, and of single requests.
+    """What was measured: samples of the instances that had a part in it, and of single requests.
 
     These are of kind `send` and `hand_over`, the messages' latencies, and `alone`, from taking a
     request in to its next token, on an instance that was idle; `alone_host` and `alone_slot` when
@@ -68,15 +69,30 @@ def grid(spec: ModelSpec, kv_bytes: float, host_bytes: float) -> list[Point]:
     return points
 
 
-def rounds(
-    models: Sequence[ModelSpec], fleet: Fleet, options: LiveOptions, repeats: int
-) -> list[Round]:
-    """Return the grid of the first model of each type, `repeats` times; all models switch."""
+def grids(models: Sequence[ModelSpec], fleet: Fleet, options: LiveOptions) -> list[Point]:
+    """Return the grid of the first model of each type."""
     kv_bytes = min([spec.kv_bytes for spec in fleet])
     host_bytes = options.slab_bytes * options.slabs / len(fleet)
     first = {spec.type: spec for spec in reversed(models)}.values()
-    points = [p for spec in first for p in grid(spec, kv_bytes, host_bytes)]
-    return [Round(points, CYCLES) for _ in range(repeats)]
+    return [p for spec in first for p in grid(spec, kv_bytes, host_bytes)]
+
+
+def measure(
+    session: Session, fleet: Fleet, points: Sequence[Point], repeats: int, done: Callable[[], None]
+) -> dict[int, list[Sample]]:
+    """Measure the first instance of each stage, the others idle, then beside its neighbours.
+
+    `done` is called after each of the `repeats` rounds.
+    """
+    first = {spec.stage: spec for spec in reversed(fleet)}.values()
+    found: dict[int, list[Sample]] = {spec.id: [] for spec in first}
+    for _ in range(repeats):
+        for spec in first:
+            found[spec.id] += session.measure([{spec.id: Round(points, CYCLES)}])[spec.id]
+            if neighbours(spec, fleet):
+                found[spec.id] += crowding(session, fleet, spec, points)
+        done()
+    return found
 
 
 def run_profile(
@@ -88,21 +104,21 @@ def run_profile(
     probes: int,
     begin: Callable[[int], Callable[[], None]],
 ) -> Profiled:
-    """Measure the grid `repeats` times on all instances at once, then `probes` single requests.
+    """Measure the grid `repeats` times, then `probes` single requests through a whole run.
 
     `begin` is told the number of rounds and returns what is called after each; logs go to `folder`.
     """
     fleet = live_fleet(system, deployment, options)
-    asked = rounds(deployment.models, fleet, options, repeats)
+    points = grids(deployment.models, fleet, options)
     with (
         connected(options, sum([spec.tp for spec in fleet])),
         reserved(fleet, options.device != "cpu", options.start_timeout_s) as places,
         started(fleet, places, options, folder) as session,
     ):
         session.open(deployment)
-        done = begin(len(asked))
-        session.measure([warm_up(deployment.models)])
-        measured = session.measure(asked, done)
+        done = begin(repeats)
+        session.measure_together([warm_up(deployment.models)])
+        measured = measure(session, fleet, points, repeats, done)
         clock = session.start(system, deployment)
         requests = prompts(probe_requests(deployment.models, probes), seed=0)
         run = Controller(

@@ -82,14 +82,32 @@ class Session:
         opening = [port.handle.open.remote(self._plans[port.spec.id]) for port in ports]
         fetch(opening, timeout, "engines")
 
-    def measure(
-        self, rounds: Sequence[Round], done: Callable[[], None] = lambda: None
-    ) -> dict[int, list[Sample]]:
-        """Measure on all instances at once, each round together; return the samples of each.
+    def measure(self, tasks: Sequence[Mapping[int, Round]]) -> dict[int, list[Sample]]:
+        """Carry out one task after the other; return the samples by instance.
 
-        Events leave the instances as in a run, and nobody reads them. `done` is called per round.
+        A task is what each of some instances measures at the same time, the others being idle.
+        Events leave the instances as in a run, and nobody reads them.
         """
-        return self._measure(list(self.ports.values()), rounds, done)
+        ports = {ident: self.ports[ident] for task in tasks for ident in task}
+        timeout = self._options.start_timeout_s
+        found: dict[int, list[Sample]] = {ident: [] for ident in ports}
+        unread: queue.Queue[Message] = queue.Queue()
+        for port in ports.values():
+            port.listen(unread)
+        for task in tasks:
+            asked = [ports[ident].handle.measure.remote(round_) for ident, round_ in task.items()]
+            made = fetch(asked, timeout, "measurements")
+            for ident, samples in zip(task, made, strict=True):
+                found[ident] += samples
+        ended = [port.handle.measured.remote() for port in ports.values()]
+        fetch(ended, timeout, "measurements")
+        for port in ports.values():
+            port.join()
+        return found
+
+    def measure_together(self, rounds: Sequence[Round]) -> dict[int, list[Sample]]:
+        """Carry out each round on all instances at once; return the samples by instance."""
+        return self.measure([dict.fromkeys(self.ports, round_) for round_ in rounds])
 
     def start(self, system: System, deployment: Deployment) -> Callable[[], float]:
         """Start all schedulers at one time 0 and return the run's clock."""
@@ -171,25 +189,6 @@ class Session:
             port.handle, port.process = made.remote(str(port.log)), None
             port.holder = next(self._holders)
 
-    def _measure(
-        self, ports: Sequence[ActorPort], rounds: Sequence[Round], done: Callable[[], None]
-    ) -> dict[int, list[Sample]]:
-        timeout = self._options.start_timeout_s
-        found: dict[int, list[Sample]] = {port.spec.id: [] for port in ports}
-        unread: queue.Queue[Message] = queue.Queue()
-        for port in ports:
-            port.listen(unread)
-        for round_ in rounds:
-            asked = [port.handle.measure.remote(round_) for port in ports]
-            made = fetch(asked, timeout, "measurements")
-            for samples, new in zip(found.values(), made, strict=True):
-                samples += new
-            done()
-        fetch([port.handle.measured.remote() for port in ports], timeout, "measurements")
-        for port in ports:
-            port.join()
-        return found
-
     def _carry(self, home: ActorPort, kv: HostKv, request: int, ticket: int, there: int) -> None:
         began, landed = time.perf_counter(), None
         try:
@@ -228,7 +227,7 @@ class Session:
         _, port.process = fetch(port.handle.where.remote(), timeout, port.name)
         plan = replace(self._plans[port.spec.id], holder=port.holder)
         fetch(port.handle.open.remote(plan), timeout, port.name)
-        self._measure([port], [warm_up(plan.models)], lambda: None)
+        self.measure([{port.spec.id: warm_up(plan.models)}])
         port.listen(self.inbox)
         if self._start is not None:
             fetch(self._start(port), timeout, port.name)

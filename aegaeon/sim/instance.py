@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from aegaeon.core import (
@@ -20,30 +19,12 @@ from aegaeon.core import (
 from aegaeon.policy.interface import Scheduler
 from aegaeon.sim.kv import KvSpace
 from aegaeon.sim.link import HostLink
+from aegaeon.sim.running import Running
 from aegaeon.sim.slots import WeightSlots
-from aegaeon.sim.steps import span, steps_until
 from aegaeon.sim.track import ConservationError, Track
 
 if TYPE_CHECKING:
     from aegaeon.sim.simulator import Simulator
-
-
-@dataclass(slots=True)
-class _Running:
-    """Work in progress: a prefill batch (steps = 1) or a decode segment."""
-
-    work: Prefill | Decode
-    active: list[Track]
-    skipped: list[Track]
-    start: float
-    step: float
-    slope: float
-    steps: int
-    switch_s: float | None
-
-    @property
-    def end(self) -> float:
-        return self.start + span(self.step, self.slope, self.steps)
 
 
 class TimeSharedInstance:
@@ -66,10 +47,11 @@ class TimeSharedInstance:
         self._kv = KvSpace(spec.kv_bytes)
         self._model: str | None = None
         self._prefetched: str | None = None
-        self._running: _Running | None = None
+        self._running: Running | None = None
         self._busy = False
         self._version = 0
         self._turns = 0
+        sim.crowd.join(self)
 
     def accept(self, track: Track, now: float) -> None:
         """Give the scheduler a request; cut or start work as it asks."""
@@ -78,8 +60,8 @@ class TimeSharedInstance:
         if not self._busy:
             self._woken = True
             self._next(now)
-        elif cut:
-            self._cut(now)
+        elif cut and self._running is not None and self._running.cut(now):
+            self._schedule(self._running.end)
 
     def wake(self, version: int, now: float) -> None:
         """Handle the event scheduled under `version`, unless a cut has replaced it."""
@@ -89,6 +71,16 @@ class TimeSharedInstance:
         if running is not None:
             self._complete(running, now)
         self._next(now)
+
+    def repace(self, now: float) -> None:
+        """Run at the pace that the neighbours now leave."""
+        running = self._running
+        if running is not None:
+            step = running.step
+            if running.repace(self._sim.crowd.pace(self, running.work), now):
+                if isinstance(running.work, Prefill):
+                    _add_prefill_s(running.active, running.step - step)
+                self._schedule(running.end)
 
     def audit(self) -> None:
         """Check at the end that nothing runs and that no byte of KV is left or uncounted."""
@@ -106,6 +98,7 @@ class TimeSharedInstance:
             work = self.scheduler.next_work(now)
         if isinstance(work, Idle):
             self._busy = False
+            self._sim.crowd.note(self, False, now)
             if work.until != float("inf"):
                 self._schedule(work.until)
             return
@@ -122,19 +115,11 @@ class TimeSharedInstance:
         if work.prefetch is not None and not self._inline:
             self._prefetch(work.prefetch, ready)
         self._schedule(self._running.end)
+        self._sim.crowd.note(self, True, now)
 
     def _schedule(self, time: float) -> None:
         self._version += 1
         self._sim.schedule(time, self, self._version)
-
-    def _cut(self, now: float) -> None:
-        running = self._running
-        if running is None or not isinstance(running.work, Decode):
-            return
-        steps = steps_until(running.step, running.slope, now - running.start)
-        if steps < running.steps:
-            running.steps = steps
-            self._schedule(running.end)
 
     def _bookkeeping_s(self) -> float:
         """Return what this piece of work costs beside steps and copies."""
@@ -192,20 +177,21 @@ class TimeSharedInstance:
 
     def _prefill(
         self, work: Prefill, tracks: list[Track], ready: float, switch_s: float | None
-    ) -> _Running:
+    ) -> Running:
         tracks, skipped = self._fitting(tracks)
         tokens = sum(t.context for t in tracks)
         squares = sum(t.context**2 for t in tracks)
         start = self._room_for_prompts(tracks, ready)
-        seconds = self._costs[work.model].prefill_s(tokens, squares)
+        pace = self._sim.crowd.pace(self, work)
+        seconds = self._costs[work.model].prefill_s(tokens, squares, len(tracks)) * pace
         for track in tracks:
             if not track.generated:
                 track.prefill_start = start
-            track.prefill_s += seconds
             track.loaded_at = start
             track.last_run = self._turns
             self._kv.admit(track)
-        return _Running(work, tracks, skipped, start, seconds, 0.0, 1, switch_s)
+        _add_prefill_s(tracks, seconds)
+        return Running(work, tracks, skipped, start, seconds, 0.0, 1, 0.0, switch_s, pace)
 
     def _fitting(self, tracks: list[Track]) -> tuple[list[Track], list[Track]]:
         """Cut a prefill batch before the first request for which the device has no room."""
@@ -229,7 +215,7 @@ class TimeSharedInstance:
 
     def _decode(
         self, work: Decode, tracks: list[Track], ready: float, now: float, switch_s: float | None
-    ) -> _Running:
+    ) -> Running:
         cost = self._costs[work.model]
         here, skipped = self._gather(tracks, ready, now)
         first = max if self._inline else min
@@ -238,22 +224,20 @@ class TimeSharedInstance:
         if len(active) < len(here):
             skipped += [t for t in here if t.loaded_at > start]
         self._make_growth_room(active, skipped, cost, start)
-        batch = len(active)
-        step = cost.decode_step_s(batch, sum([t.context for t in active]))
-        slope = cost.decode_context_s * batch
-        steps = steps_until(step, slope, work.quota)
+        batch, pace = len(active), self._sim.crowd.pace(self, work)
+        step = cost.decode_step_s(batch, sum([t.context for t in active])) * pace
+        slope = cost.decode_context_s * batch * pace
         joins = [t.loaded_at for t in skipped if t.on_device and t.loaded_at > start]
-        if joins:
-            steps = min(steps, steps_until(step, slope, min(joins) - start))
-        steps = min(steps, min([t.request.output_tokens - t.generated for t in active]))
+        budget = min([work.quota, *[time - start for time in joins]])
+        most = min([t.request.output_tokens - t.generated for t in active])
         room = (self._kv.capacity - self._kv.used) // (batch * cost.kv_bytes_per_token)
-        steps = min(steps, int(room))
+        most = min(most, int(room))
         if self._sim.stepwise or not all(t.on_device for t in here):
             # Whoever just lost its place leaves room that another may find at the next step.
-            steps = 1
+            most = 1
         for track in active:
             track.last_run = self._turns
-        return _Running(work, active, skipped, start, step, slope, steps, switch_s)
+        return Running(work, active, skipped, start, step, slope, most, budget, switch_s, pace)
 
     def _gather(
         self, tracks: list[Track], ready: float, now: float
@@ -315,17 +299,19 @@ class TimeSharedInstance:
         self._sim.recorder.move(now, self.spec.id, seconds, size, track.request.id, out=True)
         return track.host_at
 
-    def _complete(self, running: _Running, now: float) -> None:
-        recorder = self._sim.recorder
+    def _complete(self, running: Running, now: float) -> None:
+        recorder, parts = self._sim.recorder, running.parts
         prefill = isinstance(running.work, Prefill)
-        segment = recorder.segment(running.start, running.step, running.slope, running.steps)
+        segments = [recorder.segment(*part) for part in parts]
+        start, steps = parts[0].start, sum([part.steps for part in parts])
         per_token = self._costs[running.work.model].kv_bytes_per_token
-        self._kv.grow(running.steps * len(running.active) * per_token)
-        seconds = now - running.start
+        self._kv.grow(steps * len(running.active) * per_token)
+        seconds = now - start
         finished = []
         for track in running.active:
-            track.generated += running.steps
-            recorder.tokens(track.request.id, segment)
+            track.generated += steps
+            for segment in segments:
+                recorder.tokens(track.request.id, segment)
             if not prefill:
                 track.decode_s += seconds
             elif track.generated == 1:
@@ -333,9 +319,9 @@ class TimeSharedInstance:
             if track.generated >= track.request.output_tokens:
                 finished.append(track)
         outcome = Outcome(
-            running.start,
+            start,
             now,
-            running.steps,
+            steps,
             tuple([t.request for t in finished]),
             tuple([t.request for t in running.skipped]),
             running.switch_s,
@@ -357,3 +343,8 @@ class TimeSharedInstance:
             # Turns are counted per instance: the next one has not run it yet.
             track.last_run = 0
             self._sim.prefilled(track, self, now)
+
+
+def _add_prefill_s(tracks: list[Track], seconds: float) -> None:
+    for track in tracks:
+        track.prefill_s += seconds

@@ -213,7 +213,7 @@ class SharedInstance:
         cost = self._costs[work.model]
         contexts = [track.context for track in active]
         if isinstance(work, Prefill):
-            alone = cost.prefill_s(sum(contexts), sum([c * c for c in contexts]))
+            alone = cost.prefill_s(sum(contexts), sum([c * c for c in contexts]), len(active))
             running.step = alone * self._sharing.prefill_slowdown(work.share)
             running.steps = 1
             for track in active:

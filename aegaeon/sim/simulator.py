@@ -10,6 +10,7 @@ from typing import Protocol
 from aegaeon.core import CostModel, Deployment, Fleet, InstanceSpec, Request, Stage
 from aegaeon.errors import UserError
 from aegaeon.policy.interface import Placement, Refusal, Scheduler, System
+from aegaeon.sim.crowd import Crowd
 from aegaeon.sim.instance import TimeSharedInstance
 from aegaeon.sim.recorder import Recorder
 from aegaeon.sim.shared import SharedInstance
@@ -83,6 +84,7 @@ class Simulator:
     ) -> None:
         costs = deployment.costs if truth is None else truth
         self.overheads = deployment.overheads
+        self.crowd = Crowd(deployment.overheads)
         self.recorder = Recorder()
         self.stepwise = stepwise
         self.tracks = {r.id: Track(r, costs[r.model]) for r in requests}

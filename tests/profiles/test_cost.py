@@ -13,6 +13,11 @@ from profiles.cost import cost_model, perturbed
 from profiles.store import FOLDER, load, save
 
 H800 = load_device("h800")
+CURVES = {
+    "prefill_curve": ((100.0, 0.02), (300.0, 0.04)),
+    "prefill_prompt_s": 0.002,
+    "decode_curve": ((1.0, 0.010), (2.0, 0.016), (4.0, 0.017)),
+}
 MARKET = [load_model("qwen2.5-7b", "a"), load_model("internlm2.5-7b", "b")]
 
 
@@ -64,20 +69,36 @@ def test_broken_profile_is_an_error_not_a_reason_for_the_roofline(tmp_path):
         cost_model(MARKET, H800, tmp_path)
 
 
+def test_where_there_is_a_curve_it_takes_the_place_of_the_straight_line():
+    cost = replace(cost_model(MARKET, H800)["a"], **CURVES)
+    assert [cost.decode_step_s(n, 0) for n in (1, 2, 3, 4, 6)] == pytest.approx(
+        [0.010, 0.016, 0.0165, 0.017, 0.018]
+    )
+    assert cost.decode_step_s(1, 1000) == pytest.approx(0.010 + 1000 * cost.decode_context_s)
+    square = cost.prefill_token_sq_s
+    assert cost.prefill_s(50, 0) == cost.prefill_s(100, 0) == pytest.approx(0.02)
+    assert cost.prefill_s(200, 9) == pytest.approx(0.03 + 9 * square)
+    assert cost.prefill_s(200, 0, prompts=3) == pytest.approx(0.034)
+
+
 @given(seed=st.integers(0, 2**32 - 1), sigma=st.floats(0, 1))
 def test_perturbed_costs_keep_their_shape_and_sizes(seed, sigma):
     costs = cost_model(MARKET, H800)
+    costs["curved"] = replace(costs["a"], **CURVES)
     wrong = perturbed(costs, sigma, seed)
     assert wrong == perturbed(dict(reversed(costs.items())), sigma, seed)
     for name, cost in costs.items():
         for size in ("weight_bytes", "kv_bytes_per_token"):
             assert getattr(wrong[name], size) == getattr(cost, size)
         for phase in ("prefill_", "decode_", "switch_|activate_"):
-            ratios = [
-                getattr(wrong[name], field.name) / getattr(cost, field.name)
-                for field in fields(cost)
-                if field.name.startswith(tuple(phase.split("|")))
-            ]
+            names = [f.name for f in fields(cost) if f.name.startswith(tuple(phase.split("|")))]
+            values = [(getattr(wrong[name], key), getattr(cost, key)) for key in names]
+            pairs = [pair for pair in values if isinstance(pair[1], float) and pair[1]]
+            for mine, true in [pair for pair in values if isinstance(pair[1], tuple)]:
+                assert [x for x, _ in mine] == [x for x, _ in true]
+                pairs += zip([y for _, y in mine], [y for _, y in true], strict=True)
+            ratios = [mine / true for mine, true in pairs]
+            assert len(ratios) >= 2
             assert ratios == pytest.approx([ratios[0]] * len(ratios))
 
 

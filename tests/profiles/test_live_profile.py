@@ -1,5 +1,6 @@
 """Profiles of the live engine: coefficients that made the samples are found, and used at once."""
 
+import json
 from dataclasses import asdict, replace
 
 import pandas as pd
@@ -72,11 +73,59 @@ def test_steps_and_switches_are_those_that_made_the_samples(samples):
     profile = fit_type(samples, SPEC, "cpu", MACHINE)
     assert profile.prefill.seconds(100, 0) == pytest.approx(0.004, rel=0.01)
     assert profile.prefill.seconds(1000, 0) == pytest.approx(0.012, rel=0.01)
-    assert asdict(profile.decode) == pytest.approx(
-        {"base_s": 0.003, "context_s": 1e-7, "request_s": 1e-4}, rel=0.01
-    )
+    for n, b in [(10, 1), (60, 3), (200, 8)]:
+        seconds = 0.003 + 1e-7 * n * b + 1e-4 * b
+        assert profile.decode.seconds(b, n * b) == pytest.approx(seconds, rel=0.01)
+    straight = {"base_s": 0.003, "context_s": 1e-7, "request_s": 1e-4}
+    found = {key: getattr(profile.decode, key) for key in straight}
+    assert found == pytest.approx(straight, rel=0.01)
     assert asdict(profile.switch) == pytest.approx({"switch_s": 1.5e-3, "activate_s": 4e-4})
     assert profile.median_error < 0.01
+
+
+def test_steps_that_no_straight_line_follows_are_found(samples, tmp_path):
+    bends = {1: 0.006, 2: 0.009, 4: 0.009, 8: 0.010}
+    bent = [
+        rows("prefill", "prefill", POINTS, lambda n, b: 0.004 * (n * b) ** 0.5 + 5e-4 * (b - 1)),
+        rows("decode", "decode", POINTS, lambda n, b: bends[b]),
+    ]
+    others = samples[~samples["kind"].isin(["prefill", "decode"])]
+    profile = fit_type(pd.concat([*bent, others], ignore_index=True), SPEC, "cpu", MACHINE)
+    for batch, seconds in bends.items():
+        assert profile.decode.seconds(batch, 50 * batch) == pytest.approx(seconds, rel=0.01)
+    assert profile.decode_quality.median_error < 0.01
+    assert profile.prefill.prompt_s == pytest.approx(5e-4, rel=0.1)
+    for n, b in POINTS:
+        seconds = 0.004 * (n * b) ** 0.5 + 5e-4 * (b - 1)
+        assert profile.prefill.seconds(n * b, n * n * b, b) == pytest.approx(seconds, rel=0.02)
+    save(profile, tmp_path)
+    assert load("cpu", TYPE, 1, tmp_path) == profile
+    cost = cost_model([SPEC], CPU, tmp_path)[TYPE]
+    assert cost.decode_step_s(2, 0) == profile.decode.seconds(2, 0)
+    assert cost.prefill_s(40, 800, 2) == profile.prefill.seconds(40, 800, 2)
+
+
+@pytest.mark.parametrize("curve", [[[1, 0.1]], [[1, 0.1], [1, 0.2]], [[1], [2]], [[2, 1], [1, 2]]])
+def test_a_curve_that_is_none_is_refused(samples, tmp_path, curve):
+    path = save(fit_type(samples, SPEC, "cpu", MACHINE), tmp_path)
+    content = json.loads(path.read_text())
+    content["decode"]["curve"] = curve
+    path.write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"decode\.curve.*the first number rising"):
+        load("cpu", TYPE, 1, tmp_path)
+
+
+def test_slowdown_by_neighbours_is_the_median_of_paired_points(samples):
+    pairs = [(16, 1), (16, 4), (64, 1)]
+    free = [rows(f"{k}_free", k, pairs, lambda n, b: 1e-3 * b) for k in ("prefill", "decode")]
+    crowd = [
+        rows("prefill_crowd", "prefill", pairs, lambda n, b: 1.2e-3 * b),
+        rows("decode_crowd", "decode", pairs, lambda n, b: 0.9e-3 * b),
+    ]
+    overheads = fitted_engine(pd.concat([samples, *free, *crowd], ignore_index=True)).overheads
+    assert overheads.crowd_prefill == pytest.approx(1.2)
+    assert overheads.crowd_decode == 1.0
+    assert fitted_engine(samples).overheads.crowd_prefill == 1.0
 
 
 def test_overheads_and_link_are_those_that_made_the_samples(samples):
