@@ -13,7 +13,7 @@ import pandas as pd
 from aegaeon.config import Config, Live, Market, Occupancy, Simulated, SwitchCost, Trace
 from aegaeon.core import Deployment, DeviceSpec, ModelSpec, Request, Slo
 from aegaeon.errors import UserError
-from aegaeon.results.schema import NAMES
+from aegaeon.results.schema import NAMES, of_role
 from aegaeon.scoring import Scores, mean_active
 from aegaeon.sim.occupancy import occupancy
 from aegaeon.sim.simulator import Simulation, Simulator, check_sizes
@@ -253,4 +253,4 @@ def _settings(planned: Plan) -> Row:
         "seed": planned.seed,
         "duration_s": planned.duration_s,
     }
-    return {k: v for k, v in row.items() if k not in ("config_hash", "git_sha", "wall_s")}
+    return {name: value for name, value in row.items() if name not in of_role("provenance")}

@@ -21,7 +21,7 @@ MAX_PARAM_LENGTH = 500
 MAX_TAG_LENGTH = 5000
 _REFUSED = re.compile(r"[^\w\-./: ]")
 _MEASURES = (*of_role("measure"), "wall_s")
-_ROW_TAGS = ("figure", "system", "source", "hardware", "config_hash", "git_sha")
+_ROW_TAGS = ("figure", "system", "source", "hardware", "machine", "config_hash", "git_sha")
 
 
 @dataclass(frozen=True, slots=True)

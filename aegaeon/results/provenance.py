@@ -6,6 +6,7 @@ import os
 import platform
 import shutil
 import subprocess
+from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import metadata
@@ -67,6 +68,14 @@ def machine() -> dict[str, Any]:
         "os": platform.platform(),
         "gpus": _gpus(),
     }
+
+
+def machine_name() -> str:
+    """Return what a row says of the machine: processor, cores, and GPUs by kind."""
+    found = machine()
+    kinds = Counter([text.split(",")[0] for text in found["gpus"]])
+    gpus = [f"{count} × {kind}" for kind, count in kinds.items()]
+    return ", ".join([f"{found['cpu']}, {found['cores']} cores", *gpus])
 
 
 def _cpu_model() -> str:

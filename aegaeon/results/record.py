@@ -61,10 +61,11 @@ class RunRecord:
             self.facts["tables"].append(f"{name}.parquet")
 
     def finish(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        """Take the run's row; `config_hash`, `git_sha` and `wall_s` are added here."""
+        """Take the run's row; the columns of its provenance are added here."""
         known = {
             "config_hash": self.facts["config_hash"],
             "git_sha": provenance.git_state().label,
+            "machine": provenance.machine_name(),
             "wall_s": round(time.perf_counter() - self.started, 6),
         }
         self.facts["row"] = validate_row({**row, **known}, self.directory / RUN_FILE)

@@ -77,13 +77,14 @@ COLUMNS: tuple[Column, ...] = (
     Column("kv_move_p50_s", "float", "s", "measure", "median KV wait of a request", True),
     Column("mean_active_models", "float", "models", "measure", "models with work, over time", True),
     Column("wall_s", "float", "s", "provenance", "what the run took on the machine that ran it"),
+    Column("machine", "str", "", "provenance", "machine that ran it: processor, cores, GPUs"),
     Column("config_hash", "str", "", "provenance", "key of the run: hash of its configuration"),
     Column("git_sha", "str", "", "provenance", "commit that ran it; `-dirty` if changed since"),
 )
 BY_NAME: Mapping[str, Column] = {column.name: column for column in COLUMNS}
 NAMES: tuple[str, ...] = tuple(BY_NAME)
 SCHEMA: pa.Schema = pa.schema([column.field for column in COLUMNS])
-VOLATILE: tuple[str, ...] = ("wall_s", "git_sha")
+VOLATILE: tuple[str, ...] = ("wall_s", "machine", "git_sha")
 SORT_KEYS: tuple[str, ...] = (
     *("system", "num_models", "rate_rps", "input_scale", "output_scale", "slo_scale"),
     *("seed", "config_hash"),

@@ -49,7 +49,7 @@ COLUMNS = {
     "input_scale": 1.0, "output_scale": 1.0, "slo_scale": 1.0, "ttft_slo_s": 10.0,
     "tbt_slo_s": 0.1, "requests": 100, "finished": 100, "failed": 0, "ttft_p50_s": 1.0,
     "ttft_p99_s": 5.0, "tbt_p50_s": 0.05, "tbt_p99_s": 0.2, "switches": 10, "switch_p50_s": 0.4,
-    "kv_move_p50_s": 0.1, "wall_s": 1.0, "git_sha": "0" * 40,
+    "kv_move_p50_s": 0.1, "wall_s": 1.0, "git_sha": "0" * 40, "machine": "m",
     "duration_s": 300.0, "gpus": 16, "tokens": 30000, "mean_active_models": 10.0,
     "source": "simulated", "hardware": "synthetic",
 }  # fmt: skip

@@ -38,7 +38,7 @@ def stored_row(row) -> Row:
 
     def make(**changes):
         key = str(changes.get("seed", 0)).zfill(16)
-        return row(wall_s=1.0, config_hash=key, git_sha="abc") | changes
+        return row(wall_s=1.0, machine="m", config_hash=key, git_sha="abc") | changes
 
     return make
 

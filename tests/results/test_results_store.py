@@ -64,7 +64,7 @@ def test_reproducing_results_leaves_the_stored_file_as_it_was(places, run):
     runs, stored = places
     path = export(runs, "fig11a", stored).path if run(0) else None
     before = path.read_bytes()
-    edit(run(0), wall_s=99.0, git_sha="other")
+    edit(run(0), wall_s=99.0, machine="other", git_sha="other")
     export(runs, "fig11a", stored)
     assert path.read_bytes() == before
     export(runs, "fig11a", stored, replace=True)
@@ -103,7 +103,7 @@ def table(stored_row, tmp_path):
 
 
 def test_the_same_results_are_identical_whatever_time_they_took(table):
-    report = diff(table.assign(wall_s=5.0, git_sha="later").iloc[::-1], table)
+    report = diff(table.assign(wall_s=5.0, machine="other", git_sha="later").iloc[::-1], table)
     assert report.ok
     assert report.summary() == "4 of 4 rows identical to the stored ones"
 
