@@ -1,5 +1,6 @@
 # Everything runs in .venv, which the first target that needs it makes from requirements.lock; what
-# needs vLLM runs in .venv-live, which only the live targets make (docs/live.md).
+# needs vLLM runs in .venv-live. `make test` and `make reproduce` have a live part, which makes that
+# too, where vLLM's wheels are for; WITH_LIVE= leaves it out (docs/live.md).
 PYTHON ?= python3
 INSTALLER ?= uv
 VENV := .venv
@@ -15,6 +16,7 @@ LIVE_READY := $(LIVE)/.ready-$(PLATFORM)
 LIVE_LOCK := requirements-live$(if $(filter cuda,$(PLATFORM)),-cuda).lock
 LIVE_EXPERIMENTS := $(patsubst conf/experiment/%.yaml,%,$(wildcard conf/experiment/live_*.yaml))
 LIVE_TESTS := tests/engine tests/kernels
+WITH_LIVE ?= $(filter Linux-x86_64,$(shell uname -s)-$(shell uname -m))
 # `make test` leaves out those that start and break one Ray cluster after the other.
 LONG_LIVE_TESTS := $(addprefix --ignore=tests/engine/ray/test_ray_,session.py signals.py two_nodes.py faults.py)
 # PyTorch for CPUs is in no package index (docs/dependencies.md): from folders that pip's settings
@@ -28,7 +30,7 @@ RUN_LIVE := OMP_NUM_THREADS=1 $(LIVE_BIN)/python -m
 SOAK_S ?= 600
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce reproduce-all kick figures claims test test-live test-all check format \
+.PHONY: help setup reproduce reproduce-all kick figures claims test test-live test-live-short test-all check format \
   mlflow doctor bench live live-kick live-setup bench-live bench-memory bench-kernels soak lock clean
 
 help: ## list the targets
@@ -73,13 +75,13 @@ define check_python
 	  { echo "error: $(PYTHON) is older than Python 3.11; run make PYTHON=python3.12 (or another)"; exit 2; }
 endef
 
-# $(1) says what is left out without it.
-without_live = echo "$(1): left out, as there is no $(LIVE); make live-setup installs vLLM and Ray (docs/live.md)"
+# $(1) is a target of the live part, $(2) what it does.
+live_part = $(if $(WITH_LIVE),$(MAKE) --no-print-directory $(1),\
+  @echo "$(2): left out; it needs Linux on x86-64, and WITH_LIVE not to be empty (docs/live.md)")
 
 reproduce: $(READY) ## run every figure's four systems, compare with the stored rows, draw, check claims
 	$(BIN)/aegaeon reproduce
-	@if [ -e $(LIVE_READY) ]; then $(MAKE) --no-print-directory live-kick; \
-	else $(call without_live,live run); fi
+	$(call live_part,live-kick,live run)
 
 reproduce-all: $(READY) ## the same with every variant and sensitivity experiment
 	$(BIN)/aegaeon reproduce --all
@@ -105,10 +107,12 @@ figures: $(READY) ## draw every figure from the stored results
 claims: $(READY) ## the paper's claims against the stored results
 	$(BIN)/aegaeon claims
 
-test: check ## lint, types, import rules and the default tests; live ones too where .venv-live exists
+test: check ## lint, types, import rules and the default tests, live ones included
 	$(BIN)/pytest -n 2
-	@if [ -e $(LIVE_READY) ]; then $(RUN_LIVE) pytest $(LIVE_TESTS) $(LONG_LIVE_TESTS); \
-	else $(call without_live,live tests); fi
+	$(call live_part,test-live-short,live tests)
+
+test-live-short: $(LIVE_READY)
+	$(RUN_LIVE) pytest $(LIVE_TESTS) $(LONG_LIVE_TESTS)
 
 test-live: $(LIVE_READY) ## all tests of engine and kernels on real vLLM and Ray
 	$(RUN_LIVE) pytest $(LIVE_TESTS)
