@@ -22,7 +22,7 @@ from figures.style import INK, LABEL_SIZE
 SIMULATED, LIVE = "fig14", "live_fig14"
 # What rows that measure a device and serve no request are called.
 _NO_SYSTEM = "switch_cost"
-_ROW = ("system", "source", "hardware", "gpus", "num_models", "rate_rps")
+_ROW = ("system", "source", "hardware", "gpus", "machine", "num_models", "rate_rps")
 _SIZE = re.compile(r"-(\d+(?:\.\d+)?)([bm])$")
 
 
@@ -52,12 +52,12 @@ def parts(
 
 
 def place(lines: pd.DataFrame, name: str) -> str:
-    """Say where runs took place: `simulated, 16 × H800`."""
+    """Say where runs took place: `simulated, 16 × H800`, `live, 2 instances of … on …`."""
     source, hardware, gpus = (common(lines, c, name) for c in ("source", "hardware", "gpus"))
     device = str(hardware).partition("x")[0]
     if device.startswith("cpu"):
-        plural = "" if gpus == 1 else "s"
-        return f"{source}, {gpus} CPU instance{plural}, tiny models"
+        plural, machine = "" if gpus == 1 else "s", common(lines, "machine", name)
+        return f"{source}, {gpus} instance{plural} of tiny models on {machine}"
     return f"{source}, {gpus} × {device.upper()}"
 
 

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
 from aegaeon.fidelity import paired_requests, paired_runs, relative_errors
+from aegaeon.goodput import common
 from figures.attainment import Render
 from figures.canvas import Grid, canvas, footnote
 from figures.style import GREY, INK, NOTE_SIZE
@@ -36,8 +37,8 @@ def render(stored: Path, presets: bool) -> Figure:
     both = runs.sort_values("rate_rps").groupby("rate_rps").mean(numeric_only=True)
     _bars(axes[2], both, "slo_attainment", "SLO attainment (%)", 100.0)
     _bars(axes[3], both, "switches", "Changes of model", 1.0)
-    seeds, hardware = runs["seed"].nunique(), runs["hardware"].iloc[0]
-    what = f"{len(requests)} requests on {hardware}, {seeds} seed{'s' if seeds > 1 else ''}"
+    seeds, machine = runs["seed"].nunique(), common(runs, "machine_live", EXPERIMENT)
+    what = f"{len(requests)} requests on {machine}, {seeds} seed{'s' if seeds > 1 else ''}"
     marks = "Left: a point per request, circles 10th, 50th and 90th percentiles of each load"
     note = "The band is ±10 %. Costs come from `aegaeon profile`, which saw none of this traffic"
     footnote(figure, GRID, [f"{what}. {marks}", note])

@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from aegaeon.goodput import Sweep, sweep
+from aegaeon.goodput import Sweep, common, sweep
 from aegaeon.results.store import load_stored
 from figures.attainment import Panel, Render, draw
 from figures.canvas import Grid, canvas, footnote
@@ -23,11 +23,12 @@ SPLIT = "Aegaeon: 1 prefill + 1 decoding instance, so half of what the others de
 
 def render(stored: Path, presets: bool) -> Figure:
     """Draw measured attainment per system, and as hollow marks what the simulator predicts."""
-    data = _sweep(load_stored(PANEL.name, stored))
+    table = load_stored(PANEL.name, stored)
+    data, machine = _sweep(table), common(table, "machine", PANEL.name)
     figure, (ax,) = canvas(1, 1, GRID)
     draw(ax, PANEL, data, GRID, presets)
     ax.set_ylabel("SLO attainment (%)", labelpad=2)
-    source = f"{data.source.capitalize()} · {data.hardware}: {data.gpus} instances of vLLM"
+    source = f"{data.source.capitalize()} · {data.gpus} instances of vLLM on {machine}"
     seeds = f"{data.seeds} seeds, band min–max" if data.seeds > 1 else "1 seed"
     marks = "Numbers: largest load at 90 % (dashed)"
     if _predict(ax, stored, presets):

@@ -111,7 +111,7 @@ def test_live_runs_get_a_panel_of_their_own_once_they_are_stored(stored, tmp_pat
     rows = detail_rows("live_fig14", source="live", hardware="cpu_live", gpus=2)
     write_experiment(copy, "live_fig14", rows, details(rows))
     for name in names:
-        assert "live, 2 CPU instances, tiny models" in texts(REGISTRY[name](copy, False))
+        assert "live, 2 instances of tiny models on m" in texts(REGISTRY[name](copy, False))
 
 
 def test_distributions_show_what_the_claims_judge(stored):
@@ -131,7 +131,7 @@ def test_a_new_system_is_drawn_under_its_own_name(tmp_path):
 def test_live_comparison_names_the_machine_and_draws_predictions_if_there_are_any(stored, tmp_path):
     shown = texts(REGISTRY["live_compare"](stored, True))
     assert {"Aegaeon", "ServerlessLLM", "Sleep mode, slices"} <= shown
-    assert any("Live · synthetic: 2 instances" in text and "Hollow" in text for text in shown)
+    assert any("Live · 2 instances of vLLM on m" in text and "Hollow" in text for text in shown)
     (tmp_path / "live_compare.parquet").write_bytes((stored / "live_compare.parquet").read_bytes())
     figure = REGISTRY["live_compare"](tmp_path, True)
     assert not any("Hollow" in text for text in texts(figure))
