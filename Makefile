@@ -15,6 +15,11 @@ LIVE_BIN := $(LIVE)/bin
 LIVE_READY := $(LIVE)/.ready-$(PLATFORM)
 LIVE_LOCK := requirements-live$(if $(filter cuda,$(PLATFORM)),-cuda).lock
 LIVE_EXPERIMENTS := $(patsubst conf/experiment/%.yaml,%,$(wildcard conf/experiment/live_*.yaml))
+# What depends on the machine's profile, and is made again with it.
+PROFILED := runs/live_fidelity runs/live_compare_simulated
+LIVE_FIGURES := fig07 fig14 fig15 fig16 live_compare fidelity
+# Where the live results of this machine go, beside copies of the simulated ones.
+LIVE_STORED ?= runs/here
 LIVE_TESTS := tests/engine tests/kernels
 WITH_LIVE ?= $(filter Linux-x86_64,$(shell uname -s)-$(shell uname -m))
 # `make test` leaves out those that start and break one Ray cluster after the other.
@@ -86,12 +91,17 @@ reproduce: $(READY) ## run every figure's four systems, compare with the stored 
 reproduce-all: $(READY) ## the same with every variant and sensitivity experiment
 	$(BIN)/aegaeon reproduce --all
 
-live: $(LIVE_READY) ## install if need be, profile this machine, run the live experiments, draw
+live: $(LIVE_READY) ## install if need be, profile this machine, run the live experiments, draw to runs/here
 	$(LIVE_BIN)/aegaeon profile experiment=live_fidelity
+	rm -rf $(PROFILED)
 	@set -e; for name in $(LIVE_EXPERIMENTS); do \
 	  sweep=$$(grep -q 'sweeper:' conf/experiment/$$name.yaml && echo '-m hydra.launcher.n_jobs=1' || true); \
 	  echo "aegaeon run $$sweep experiment=$$name"; $(LIVE_BIN)/aegaeon run $$sweep experiment=$$name; done
-	$(LIVE_BIN)/aegaeon figures
+	mkdir -p $(LIVE_STORED)
+	test runs/stored -ef $(LIVE_STORED) || cp -r runs/stored/. $(LIVE_STORED)
+	$(LIVE_BIN)/aegaeon results export --replace --stored $(LIVE_STORED) $(LIVE_EXPERIMENTS)
+	$(LIVE_BIN)/aegaeon figures --stored $(LIVE_STORED) --out $(LIVE_STORED)/figures $(LIVE_FIGURES)
+	$(LIVE_BIN)/aegaeon claims --stored $(LIVE_STORED)
 
 live-kick: $(LIVE_READY) ## kick the tires of the live backend: one run, a minute
 	$(LIVE_BIN)/aegaeon run experiment=live_kick
