@@ -70,8 +70,11 @@ class ShellScheduler(Scheduler):  # type: ignore[misc]
     def fits(self, ids: set[str] | None) -> bool:
         """Tell whether the batch's next step has blocks, and slots for adapters, for all of it."""
         chosen = self._admitted(ids)
-        wanted = self.requests.keys() if ids is None else ids & self.requests.keys()
-        return (chosen is None or chosen >= wanted) and self._shortage(ids) <= 0
+        if chosen is not None:
+            wanted = self.requests.keys() if ids is None else ids & self.requests.keys()
+            if len(chosen) < len(wanted):
+                return False
+        return self._shortage(ids) <= 0
 
     def _shortage(self, ids: Collection[str] | None) -> int:
         """Return how many blocks the batch's next step needs beyond those it can get."""
@@ -96,7 +99,8 @@ class ShellScheduler(Scheduler):  # type: ignore[misc]
     def _admitted(self, batch: set[str] | None) -> set[str] | None:
         """Return the batch, first come first served, as far as a step has slots for adapters.
 
-        vLLM counts them for new requests only: none of its own runs without a slot once it did.
+        vLLM looks at waiting requests only: its running ones all ran together, which ours, taking
+        turns, did not.
         """
         if self.lora_config is None:
             return batch
