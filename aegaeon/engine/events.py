@@ -55,12 +55,20 @@ class TokenOutput:
 
 
 @dataclass(frozen=True, slots=True)
+class Adapter:
+    """A LoRA adapter in PEFT's format: its name, and its folder, the same on every node."""
+
+    name: str
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
 class LiveRequest:
     """A request with its content: `params` are vLLM's sampling parameters by name.
 
     `generated` holds the tokens that other instances made. After a prefill elsewhere, `kv` is the
     KV of all but the last token in the host pool, None if there was no room or it was lost: then
-    the prompt and what was generated are computed again.
+    the prompt and what was generated are computed again. All of it is computed with `adapter`.
     """
 
     spec: Request
@@ -68,6 +76,7 @@ class LiveRequest:
     params: Mapping[str, Any] = field(default_factory=dict)
     generated: tuple[int, ...] = ()
     kv: HostKv | None = None
+    adapter: Adapter | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -292,7 +292,7 @@ class LiveInstance:
                 raise UserError("n > 1 needs an instance that does both prefill and decoding")
             shell = self._shells[spec.model]
             prompt = request.prompt + request.generated
-            shell.add(str(spec.id), prompt, params, request.kv, hand_over)
+            shell.add(str(spec.id), prompt, params, request.kv, hand_over, request.adapter)
         except UserError as error:
             if request.kv is not None:
                 self._pool.store.discard(request.kv)

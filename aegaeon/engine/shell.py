@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aegaeon.engine.connector import LOAD, SAVE
-from aegaeon.engine.events import HostKv, TokenOutput
+from aegaeon.engine.events import Adapter, HostKv, TokenOutput
 from aegaeon.engine.pool import DevicePool
 from aegaeon.engine.vllm_parts import (
     REFUSALS,
+    Adapters,
     Lent,
     ShellOptions,
     create_engine,
@@ -58,6 +59,7 @@ class Shell:
             reason = (str(error).strip() or repr(error)).splitlines()[0]
             raise UserError(f"model {name}: vLLM cannot run {path}: {reason}") from error
         self._scheduler = scheduler_of(self._engine)
+        self._adapters = Adapters(self._engine)
         self._turn = -1
         self._internal: dict[str, list[str]] = {}
         self._external: dict[str, str] = {}
@@ -79,12 +81,14 @@ class Shell:
         params: Mapping[str, Any] | None = None,
         kv: HostKv | None = None,
         hand_over: bool = False,
+        adapter: Adapter | None = None,
     ) -> None:
         """Queue a request; nothing runs yet.
 
         `params` are vLLM's sampling parameters by name. `kv` is what another engine of this model
         handed over for all of the prompt but its last token. With `hand_over` the request's KV goes
-        to the host pool when it finishes. Raises UserError for parameters that vLLM refuses.
+        to the host pool when it finishes. With an `adapter`, `kv` must have been computed with it
+        too. Raises UserError for parameters and adapters that vLLM refuses.
         """
         ranks = self._lent.pool.ranks.size
         if kv is not None and kv.ranks != ranks:
@@ -99,8 +103,9 @@ class Shell:
         try:
             values = {"detokenize": self._engine.tokenizer is not None, **(params or {})}
             sampling = sampling_params(values, transfer)
-            self._engine.add_request(request_id, given, sampling)
-        except REFUSALS as error:
+            lora = None if adapter is None else self._adapters.request(adapter)
+            self._engine.add_request(request_id, given, sampling, lora_request=lora)
+        except (*REFUSALS, UserError) as error:
             raise UserError(f"request {request_id} for {self.name}: {error}") from error
         self._internal[request_id] = list(self._scheduler.added)
         self._external.update(dict.fromkeys(self._scheduler.added, request_id))
@@ -115,8 +120,9 @@ class Shell:
     def step(self, batch: Collection[str] | None = None) -> Step:
         """Run one step of the requests in `batch` (all by default); the others stay as they are.
 
-        A request whose KV does not fit beside the others' does not run; one may be asked for too
-        many. Raises RuntimeError if another model is active.
+        A request whose KV does not fit beside the others' does not run, nor one whose adapter finds
+        no slot beside theirs; one may be asked for too many. Raises RuntimeError if another model
+        is active.
         """
         if self._lent.pool.active != self.name:
             raise RuntimeError(
@@ -137,8 +143,7 @@ class Shell:
 
     def fits(self, batch: Collection[str] | None = None) -> bool:
         """Tell whether the next step can run the whole batch."""
-        shortage: int = self._scheduler.shortage(None if batch is None else self._ids(batch))
-        return shortage <= 0
+        return self._scheduler.fits(None if batch is None else self._ids(batch))
 
     def give_up_kv(self, batch: Collection[str]) -> None:
         """Drop the KV of these requests; they are recomputed when they run again."""
@@ -150,7 +155,7 @@ class Shell:
             self.abort(request_id)
         config = self._engine.vllm_config
         self._engine.renderer.shutdown()
-        del self._engine, self._scheduler
+        del self._engine, self._scheduler, self._adapters
         release_memory(self._lent, config)
 
     def _ids(self, batch: Collection[str]) -> set[str]:

@@ -7,6 +7,7 @@ cache: a wrong block changes a token.
 
 from __future__ import annotations
 
+import json
 import string
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from aegaeon.engine.events import Adapter
     from aegaeon.engine.pool import DevicePool
     from aegaeon.engine.shell import Shell
     from aegaeon.engine.vllm_parts import ShellOptions
@@ -76,6 +78,50 @@ class TinyModel:
         model.to(getattr(torch, self.dtype)).save_pretrained(path)
         _save_tokenizer(path)
         return path
+
+
+@dataclass(frozen=True, slots=True)
+class TinyAdapter:
+    """Shape of a random LoRA adapter of all of a tiny model's projections, in PEFT's format."""
+
+    name: str
+    rank: int = 4
+    seed: int = 0
+
+    def build(self, model: TinyModel, folder: Path) -> Adapter:
+        """Write it for `model` below `folder`; it changes most greedy tokens."""
+        import torch
+        from safetensors.torch import save_file
+
+        from aegaeon.engine.events import Adapter
+
+        path = folder / f"{model.name}-{self.name}"
+        path.mkdir(exist_ok=True)
+        rng = torch.Generator().manual_seed(self.seed)
+        tensors: dict[str, torch.Tensor] = {}
+        for module, (wide, high) in _projections(model).items():
+            stem = f"base_model.model.model.layers.{module}"
+            down = torch.randn(self.rank, wide, generator=rng) * wide**-0.5
+            up = torch.randn(high, self.rank, generator=rng) * self.rank**-0.5
+            tensors |= {f"{stem}.lora_A.weight": down, f"{stem}.lora_B.weight": up}
+        save_file(tensors, path / "adapter_model.safetensors")
+        targets = sorted({name.split(".")[-1] for name in _projections(model)})
+        config = {"r": self.rank, "lora_alpha": self.rank, "target_modules": targets}
+        text = json.dumps({"peft_type": "LORA", "bias": "none", **config})
+        (path / "adapter_config.json").write_text(text)
+        return Adapter(self.name, str(path))
+
+
+def _projections(model: TinyModel) -> dict[str, tuple[int, int]]:
+    """Return the sizes of every linear layer's input and output, by its name below the layers."""
+    hidden, kv = model.heads * model.head_dim, model.kv_heads * model.head_dim
+    sizes = {
+        **{f"self_attn.{part}_proj": (hidden, hidden) for part in "qo"},
+        **{f"self_attn.{part}_proj": (hidden, kv) for part in "kv"},
+        **{f"mlp.{part}_proj": (hidden, model.ffn) for part in ("gate", "up")},
+        "mlp.down_proj": (model.ffn, hidden),
+    }
+    return {f"{i}.{name}": size for i in range(model.layers) for name, size in sizes.items()}
 
 
 def _save_tokenizer(path: Path) -> None:

@@ -15,6 +15,7 @@ os.environ["VLLM_USE_V2_MODEL_RUNNER"] = "0"
 os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
 os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
 
+from aegaeon.engine.vllm_parts.adapters import Adapters
 from aegaeon.engine.vllm_parts.engine import (
     REFUSALS,
     ShellOptions,
@@ -29,6 +30,7 @@ from aegaeon.engine.vllm_parts.worker import Lent
 
 __all__ = [
     "REFUSALS",
+    "Adapters",
     "Lent",
     "ShellOptions",
     "create_engine",

@@ -67,7 +67,16 @@ class ShellScheduler(Scheduler):  # type: ignore[misc]
             [r.request_id for r in self.running if not gone.isdisjoint(chain(*owned(r.request_id)))]
         )
 
-    def shortage(self, ids: Collection[str] | None) -> int:
+    def fits(self, ids: set[str] | None) -> bool:
+        """Tell whether the batch's next step has blocks, and slots for adapters, for all of it."""
+        chosen = self._admitted(ids)
+        if chosen is not None:
+            wanted = self.requests.keys() if ids is None else ids & self.requests.keys()
+            if len(chosen) < len(wanted):
+                return False
+        return self._shortage(ids) <= 0
+
+    def _shortage(self, ids: Collection[str] | None) -> int:
         """Return how many blocks the batch's next step needs beyond those it can get."""
         inside = [r for r in self.requests.values() if ids is None or r.request_id in ids]
         held = [] if ids is None else [r for r in self.running if r.request_id not in ids]
@@ -76,7 +85,7 @@ class ShellScheduler(Scheduler):  # type: ignore[misc]
         return need - int(free) - sum([self._owned_blocks(r) for r in held])
 
     def _hold_back(self) -> tuple[list[Request], list[Request]]:
-        batch = self.batch
+        batch = self._admitted(self.batch)
         if batch is None or batch >= self.requests.keys():
             return [], []
         running = [r for r in self.running if r.request_id not in batch]
@@ -86,6 +95,27 @@ class ShellScheduler(Scheduler):  # type: ignore[misc]
         if waiting:
             self.waiting.remove_requests(waiting)
         return running, waiting
+
+    def _admitted(self, batch: set[str] | None) -> set[str] | None:
+        """Return the batch, first come first served, as far as a step has slots for adapters.
+
+        vLLM looks at waiting requests only: its running ones all ran together, which ours, taking
+        turns, did not.
+        """
+        if self.lora_config is None:
+            return batch
+        slots: set[int] = set()
+        chosen: set[str] = set()
+        for ident, request in self.requests.items():
+            if batch is not None and ident not in batch:
+                continue
+            if request.lora_request is not None:
+                number = request.lora_request.lora_int_id
+                if number not in slots and len(slots) == self.lora_config.max_loras:
+                    continue
+                slots.add(number)
+            chosen.add(ident)
+        return chosen
 
     def _make_room(self, running: list[Request], waiting: list[Request]) -> None:
         """Let requests outside the batch go to the host if they own blocks that it needs."""

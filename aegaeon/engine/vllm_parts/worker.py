@@ -26,6 +26,7 @@ from aegaeon.engine.vllm_parts.loading import (
     nothing_loaded,
     plain_gemm,
 )
+from aegaeon.engine.vllm_parts.quantized import handlers_keep_scales
 
 if current_platform.is_cpu():
     from vllm.v1.worker.cpu_worker import CPUWorker as PlatformWorker
@@ -102,7 +103,7 @@ class ShellWorker(PlatformWorker):  # type: ignore[misc]
     def _make_model(self, **kwargs: object) -> None:
         # vLLM shares rotary tables between models; a tensor can only lie in one model's range.
         rotary_embedding._ROPE_DICT.clear()
-        with plain_gemm():
+        with plain_gemm(), handlers_keep_scales():
             super().load_model(**kwargs)
         rotary_embedding._ROPE_DICT.clear()
 

@@ -39,14 +39,34 @@ def pool(zoo) -> Any:
     return next(iter(zoo.values()))._lent.pool
 
 
+@pytest.fixture
+def reads(monkeypatch):
+    """Count how often vLLM reads a checkpoint's weights."""
+    from vllm.model_executor.model_loader.default_loader import DefaultModelLoader
+
+    counted = []
+    load = DefaultModelLoader.load_weights
+
+    def count(self, model, config):
+        counted.append(config.model)
+        return load(self, model, config)
+
+    monkeypatch.setattr(DefaultModelLoader, "load_weights", count)
+    return counted
+
+
 class Reference:
     """vLLM's own engine, one request at a time: what each model does alone."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._engines: dict[str, Any] = {}
+        self._adapters: dict[str, int] = {}
 
-    def run(self, name: str, prompt: list[int], params: Mapping[str, Any]) -> Any:
+    def run(
+        self, name: str, prompt: list[int], params: Mapping[str, Any], adapter: Any = None
+    ) -> Any:
+        from vllm.lora.request import LoRARequest
         from vllm.sampling_params import RequestOutputKind, SamplingParams, StructuredOutputsParams
 
         engine = self._engines.get(name) or self._make(name)
@@ -54,27 +74,43 @@ class Reference:
         if "structured_outputs" in values:
             values["structured_outputs"] = StructuredOutputsParams(**values["structured_outputs"])
         values["output_kind"] = RequestOutputKind.FINAL_ONLY
-        engine.add_request("r", {"prompt_token_ids": prompt}, SamplingParams(**values))
+        lora = None
+        if adapter is not None:
+            number = self._adapters.setdefault(adapter.path, len(self._adapters) + 1)
+            lora = LoRARequest(adapter.path, number, adapter.path)
+        given = {"prompt_token_ids": prompt}
+        engine.add_request("r", given, SamplingParams(**values), lora_request=lora)
         while True:
             for output in engine.step():
                 if output.finished:
                     return output
 
-    def tokens(self, name: str, prompt: list[int], params: Mapping[str, Any] = GREEDY) -> list[int]:
-        return list(self.run(name, prompt, params).outputs[0].token_ids)
+    def tokens(
+        self,
+        name: str,
+        prompt: list[int],
+        params: Mapping[str, Any] = GREEDY,
+        adapter: Any = None,
+    ) -> list[int]:
+        return list(self.run(name, prompt, params, adapter).outputs[0].token_ids)
 
     def _make(self, name: str) -> Any:
+        from aegaeon.engine.testing import ZOO, tiny_options
+
+        model = next(m for m in ZOO if m.name == name)
+        return self.make(name, self._folder / name, tiny_options(model))
+
+    def make(self, name: str, path: Path, options: Any) -> Any:
+        """Make the engine that `name` stands for from now on."""
         from vllm.engine.arg_utils import EngineArgs
         from vllm.v1.engine.llm_engine import LLMEngine
 
-        from aegaeon.engine.testing import ZOO, tiny_options
         from aegaeon.engine.vllm_parts import plain_gemm
 
-        options = tiny_options(next(m for m in ZOO if m.name == name))
         with plain_gemm():
             engine = LLMEngine.from_engine_args(
                 EngineArgs(
-                    model=str(self._folder / name),
+                    model=str(path),
                     dtype=options.dtype,
                     max_model_len=options.max_model_len,
                     block_size=options.block_size,
@@ -83,6 +119,7 @@ class Reference:
                     async_scheduling=False,
                     kv_cache_memory_bytes=1 << 20,
                     disable_log_stats=True,
+                    **options.extra,
                 )
             )
         engine.engine_core._finalizer.detach()
