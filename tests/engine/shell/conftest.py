@@ -1,13 +1,13 @@
 """Shells of tiny models on one small device, and vLLM itself as the reference."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from aegaeon.engine.testing import GREEDY
+from aegaeon.engine.testing import GREEDY, ZOO, TinyModel
 
 # Spinning worker threads make tiny steps many times slower on a shared machine.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -40,10 +40,11 @@ def pool(zoo) -> Any:
 
 
 class Reference:
-    """vLLM's own engine, one request at a time: what each model does alone."""
+    """vLLM's own engine on a shell's kernels, one request at a time: what each model does alone."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, models: Sequence[TinyModel]) -> None:
         self._folder = folder
+        self._models = {model.name: model for model in models}
         self._engines: dict[str, Any] = {}
 
     def run(self, name: str, prompt: list[int], params: Mapping[str, Any]) -> Any:
@@ -67,11 +68,11 @@ class Reference:
         from vllm.engine.arg_utils import EngineArgs
         from vllm.v1.engine.llm_engine import LLMEngine
 
-        from aegaeon.engine.testing import ZOO, tiny_options
-        from aegaeon.engine.vllm_parts import plain_gemm
+        from aegaeon.engine.testing import tiny_options
+        from aegaeon.engine.vllm_parts import packed_gemm
 
-        options = tiny_options(next(m for m in ZOO if m.name == name))
-        with plain_gemm():
+        options = tiny_options(self._models[name])
+        with packed_gemm():
             engine = LLMEngine.from_engine_args(
                 EngineArgs(
                     model=str(self._folder / name),
@@ -91,5 +92,26 @@ class Reference:
 
 
 @pytest.fixture(scope="session")
+def reference_of() -> type[Reference]:
+    return Reference
+
+
+@pytest.fixture(scope="session")
 def reference(zoo, models) -> Reference:
-    return Reference(models)
+    return Reference(models, ZOO)
+
+
+@pytest.fixture
+def reads(monkeypatch) -> list[str]:
+    """Count how often vLLM reads a checkpoint's weights."""
+    from vllm.model_executor.model_loader.default_loader import DefaultModelLoader
+
+    counted: list[str] = []
+    load = DefaultModelLoader.load_weights
+
+    def count(self: Any, model: Any, config: Any) -> Any:
+        counted.append(config.model)
+        return load(self, model, config)
+
+    monkeypatch.setattr(DefaultModelLoader, "load_weights", count)
+    return counted

@@ -25,22 +25,6 @@ def tokens(shell, pool):
     return got
 
 
-@pytest.fixture
-def reads(monkeypatch):
-    """Count how often vLLM reads a checkpoint's weights."""
-    from vllm.model_executor.model_loader.default_loader import DefaultModelLoader
-
-    counted = []
-    load = DefaultModelLoader.load_weights
-
-    def count(self, model, config):
-        counted.append(config.model)
-        return load(self, model, config)
-
-    monkeypatch.setattr(DefaultModelLoader, "load_weights", count)
-    return counted
-
-
 @pytest.mark.parametrize("name", [model.name for model in ZOO])
 def test_a_further_instance_takes_weights_from_the_cache(name, zoo, node, models, reference, reads):
     from aegaeon.engine.shell import Shell
