@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -40,11 +41,16 @@ def pool(zoo) -> Any:
 
 
 class Reference:
-    """vLLM's own engine on a shell's kernels, one request at a time: what each model does alone."""
+    """vLLM's own engine, one request at a time: what each model does alone.
 
-    def __init__(self, folder: Path, models: Sequence[TinyModel]) -> None:
+    In 16 bits kernels round differently, which may decide a token: unless it is to be left
+    `untouched`, it has a shell's.
+    """
+
+    def __init__(self, folder: Path, models: Sequence[TinyModel], untouched: bool = False) -> None:
         self._folder = folder
         self._models = {model.name: model for model in models}
+        self._untouched = untouched
         self._engines: dict[str, Any] = {}
 
     def run(self, name: str, prompt: list[int], params: Mapping[str, Any]) -> Any:
@@ -72,7 +78,8 @@ class Reference:
         from aegaeon.engine.vllm_parts import packed_gemm
 
         options = tiny_options(self._models[name])
-        with packed_gemm():
+        own = self._untouched or options.dtype == "float32"
+        with nullcontext() if own else packed_gemm():
             engine = LLMEngine.from_engine_args(
                 EngineArgs(
                     model=str(self._folder / name),

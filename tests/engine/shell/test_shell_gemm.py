@@ -47,7 +47,7 @@ def serve(shell, pool):
 
 @pytest.fixture(scope="module")
 def alone(market, reference_of):
-    """What vLLM's own engine gives on the same kernels, one request at a time."""
+    """What vLLM's own engine gives, one request at a time."""
     reference = reference_of(market[2], list(MODELS.values()))
     return {name: [reference.tokens(name, prompt) for prompt in PROMPTS] for name in MODELS}
 
@@ -61,6 +61,21 @@ def module_of(shell):
 def test_tokens_are_those_of_vllm_alone(name, market, alone):
     pool, shells, _ = market
     assert serve(shells[name], pool) == alone[name]
+
+
+@pytest.mark.parametrize("name", [name for name in MODELS if name != "full"])
+def test_logits_are_those_of_vllms_own_kernels(name, market, reference_of):
+    pool, shells, folder = market
+    untouched = reference_of(folder, list(MODELS.values()), untouched=True)
+    pool.activate(name)
+    for prompt in PROMPTS:
+        params = {**GREEDY, "max_tokens": 1, "logprobs": 5}
+        (expected,) = untouched.run(name, prompt, params).outputs[0].logprobs
+        shells[name].add("x", prompt, params)
+        (output,) = shells[name].step().outputs
+        assert output.logprobs is not None
+        (got,) = output.logprobs
+        assert got == pytest.approx({t: p.logprob for t, p in expected.items()}, abs=0.1)
 
 
 def test_switches_with_prefetching_change_no_token(market, alone):
