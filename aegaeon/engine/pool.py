@@ -69,22 +69,30 @@ class DevicePool:
         """The model whose weights are in place, on all ranks."""
         return self._weights.active if self._agreed else None
 
-    def has_copies(self, checkpoint: Path) -> bool:
-        """Return whether the node's host cache may have this rank's weights packed."""
-        return self._cache.has_copies(checkpoint, self._variant)
+    def has_copies(self, checkpoint: Path, form: str = "") -> bool:
+        """Return whether the node's host cache may have this rank's weights packed, in a form."""
+        return self._cache.has_copies(checkpoint, f"{self._variant} {form}")
 
-    def bind(self, model: str, checkpoint: Path, module: torch.nn.Module, loaded: bool) -> bool:
+    def bind(
+        self,
+        model: str,
+        checkpoint: Path,
+        module: torch.nn.Module,
+        loaded: bool,
+        form: str = "",
+    ) -> bool:
         """Lend a module its place: its tensors become views of the arena, and active.
 
         If it is `loaded`, its bytes are packed into the node's host cache unless an equal copy is
         there. If not, they come from that copy; without one, nothing is done and False returned.
-        Raises UserError if the model does not fit.
+        `form` tells apart bytes of one layout that different kernels take. Raises UserError if the
+        model does not fit.
         """
-        layout = WeightLayout.of(module)
+        layout, variant = WeightLayout.of(module), f"{self._variant} {form}"
         if loaded:
-            host = self._cache.pack(checkpoint, layout, module, self._variant)
+            host = self._cache.pack(checkpoint, layout, module, variant)
         else:
-            found = self._cache.get(checkpoint, layout, self._variant)
+            found = self._cache.get(checkpoint, layout, variant)
             if found is None:
                 return False
             host = found

@@ -23,7 +23,7 @@ from aegaeon.engine.options import SwitchCostOptions
 from aegaeon.engine.pool import DevicePool
 from aegaeon.engine.shell import Shell
 from aegaeon.engine.switch_cost_worker import MIN_MODELS, Candidate, Sample
-from aegaeon.engine.vllm_parts import ShellOptions
+from aegaeon.engine.vllm_parts import ShellOptions, pack_again
 
 # A slot also holds buffers, and tensors that an engine pads.
 _SLOT_MARGIN, _SLOT_EXTRA = 1.1, 4 << 20
@@ -50,9 +50,16 @@ class _Pool(DevicePool):
         super().__init__(*args, **kwargs)
         self.modules: dict[str, Any] = {}
 
-    def bind(self, model: str, checkpoint: Path, module: torch.nn.Module, loaded: bool) -> bool:
+    def bind(
+        self,
+        model: str,
+        checkpoint: Path,
+        module: torch.nn.Module,
+        loaded: bool,
+        form: str = "",
+    ) -> bool:
         self.modules[model] = module
-        return super().bind(model, checkpoint, module, loaded)
+        return super().bind(model, checkpoint, module, loaded, form)
 
     def packed(self, model: str) -> torch.Tensor:
         return self._host[model].bytes
@@ -160,6 +167,7 @@ def _copy_each(pairs: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> None:
 def _read_files(module: Any, checkpoint: Path) -> None:  # noqa: ANN401
     with torch.no_grad():
         module.load_weights(_stored(checkpoint))
+        pack_again(module)
 
 
 def _stored(checkpoint: Path) -> Iterator[tuple[str, torch.Tensor]]:

@@ -22,7 +22,7 @@ from aegaeon.engine.memory.device import Device
 from aegaeon.engine.pool import DevicePool
 from aegaeon.engine.shell import Shell
 from aegaeon.engine.testing import GREEDY, TinyModel
-from aegaeon.engine.vllm_parts import ShellOptions, plain_gemm, sampling_params
+from aegaeon.engine.vllm_parts import ShellOptions, packed_gemm, sampling_params
 from aegaeon.policy.decode import DecodeScheduler, RoundOptions
 
 OVERHEAD_TARGET = 0.97
@@ -111,8 +111,8 @@ class Pooled:
         return speed
 
 
-def own_engine(path: Path, plain: bool) -> LLMEngine:
-    """Make vLLM's own engine, settings as a shell's; not `plain`, it repacks weights on a CPU."""
+def own_engine(path: Path, our_kernels: bool) -> LLMEngine:
+    """Make vLLM's own engine, settings as a shell's; on a CPU its kernels may be a shell's too."""
     arguments = EngineArgs(
         model=str(path),
         dtype=_OPTIONS.dtype,
@@ -125,7 +125,7 @@ def own_engine(path: Path, plain: bool) -> LLMEngine:
         kv_cache_memory_bytes=KV_BYTES,
         disable_log_stats=True,
     )
-    with plain_gemm() if plain else contextlib.nullcontext():
+    with packed_gemm() if our_kernels else contextlib.nullcontext():
         engine = LLMEngine.from_engine_args(arguments)
     # An engine that is collected tears down process-wide state that the others use.
     engine.engine_core._finalizer.detach()
@@ -150,11 +150,11 @@ def one_model(device: Device, folder: Path, rounds: int) -> list[Number]:
     prompts = [[(31 * i + 7 * j) % 499 + 1 for j in range(PROMPT)] for i in range(REQUESTS)]
     with device_pool(device, slot_bytes=256 << 20, kv_bytes=KV_BYTES) as pool:
         pooled = Pooled(pool, Shell("bench", path, pool, _OPTIONS))
-        plain, own = own_engine(path, plain=True), own_engine(path, plain=False)
+        own, same = own_engine(path, our_kernels=False), own_engine(path, our_kernels=True)
         ways: dict[str, Callable[[], Speed]] = {
             "pooled": lambda: pooled.throughput(prompts),
-            "plain": lambda: own_throughput(plain, prompts),
             "own": lambda: own_throughput(own, prompts),
+            "same": lambda: own_throughput(same, prompts),
         }
         taken = in_turns(ways, rounds)
         pooled.shell.close()
@@ -163,13 +163,13 @@ def one_model(device: Device, folder: Path, rounds: int) -> list[Number]:
     on = f"{REQUESTS} requests, {size:.0f} MB model, steps of {step:.1f} ms"
     return [
         Number(
-            *("throughput / vLLM's, same settings", _ratio(taken, "plain")),
+            *("throughput / vLLM's, same settings", _ratio(taken, "own")),
             at_least=OVERHEAD_TARGET,
-            details=_details(taken, "plain"),
+            details=_details(taken, "own"),
         ),
         Number(
-            *("throughput / vLLM's, its own kernels", _ratio(taken, "own")),
-            details=_details(taken, "own"),
+            *("throughput / vLLM's on our kernels", _ratio(taken, "same")),
+            details=_details(taken, "same"),
         ),
         Number(
             *("scheduler and bookkeeping / step time", statistics.median(pooled.shares)),

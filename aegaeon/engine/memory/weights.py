@@ -60,7 +60,7 @@ class WeightCache:
     """The copies of one node, at most `budget_bytes` together; `readers` threads load and check.
 
     A copy is known by checkpoint, layout digest and `variant`, which must tell apart what these do
-    not: tensor-parallel rank, adapters merged in.
+    not: tensor-parallel rank, adapters merged in, the order of elements that kernels take.
     """
 
     def __init__(

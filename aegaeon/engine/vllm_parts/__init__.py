@@ -25,7 +25,7 @@ from aegaeon.engine.vllm_parts.engine import (
     sampling_params,
     scheduler_of,
 )
-from aegaeon.engine.vllm_parts.loading import plain_gemm
+from aegaeon.engine.vllm_parts.gemm import pack_again, packed_gemm, plain_gemm
 from aegaeon.engine.vllm_parts.worker import Lent
 
 __all__ = [
@@ -34,6 +34,8 @@ __all__ = [
     "Lent",
     "ShellOptions",
     "create_engine",
+    "pack_again",
+    "packed_gemm",
     "plain_gemm",
     "prefer_unobstructed",
     "release_memory",

@@ -7,11 +7,10 @@ nothing in its tensors, and they become views of the arena, which is filled from
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 import torch
-from vllm.model_executor.layers import utils as layer_utils
 from vllm.model_executor.model_loader import register_model_loader
 from vllm.model_executor.model_loader.base_loader import BaseModelLoader
 
@@ -71,19 +70,3 @@ def _plain_tensors(layer: torch.nn.Module) -> Iterable[torch.Tensor]:
         for value in vars(holder).values() if hasattr(holder, "__dict__") else ():
             if isinstance(value, torch.Tensor):
                 yield value
-
-
-@contextlib.contextmanager
-def plain_gemm() -> Iterator[None]:
-    """Keep CPU layers from repacking their weights into private memory, where no switch reaches."""
-
-    def plain(layer: torch.nn.Module, remove_weight: bool) -> None:
-        layer.cpu_linear = torch.nn.functional.linear
-
-    name = "dispatch_cpu_unquantized_gemm"
-    original: Callable[..., None] = getattr(layer_utils, name)
-    setattr(layer_utils, name, plain)
-    try:
-        yield
-    finally:
-        setattr(layer_utils, name, original)

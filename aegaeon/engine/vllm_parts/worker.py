@@ -20,11 +20,11 @@ from vllm.v1.kv_cache_layout import KVCacheLayout
 from aegaeon.engine.kv_store import carve
 from aegaeon.engine.memory.kv_arena import KvLayout, Segment
 from aegaeon.engine.pool import DevicePool
+from aegaeon.engine.vllm_parts.gemm import packed_gemm, plain_gemm, weight_form
 from aegaeon.engine.vllm_parts.loading import (
     keeps_private_tensors,
     may_stay_unloaded,
     nothing_loaded,
-    plain_gemm,
 )
 from aegaeon.engine.vllm_parts.quantized import handlers_keep_scales
 
@@ -91,19 +91,22 @@ class ShellWorker(PlatformWorker):  # type: ignore[misc]
 
     def load_model(self, **kwargs: object) -> None:
         """Load as vLLM does, unless the node's cache has a copy; move every tensor to the arena."""
-        if self._lent.pool.has_copies(self._lent.path) and may_stay_unloaded(self.vllm_config):
+        lent = self._lent
+        cached = lent.pool.has_copies(lent.path, weight_form(self.vllm_config))
+        if cached and may_stay_unloaded(self.vllm_config):
             with nothing_loaded(self.vllm_config):
-                self._make_model(**kwargs)
+                self._make_model(loaded=False, **kwargs)
             if self._bind(loaded=False):
                 return
             self.vllm_config.compilation_config.static_forward_context.clear()
-        self._make_model(**kwargs)
+        self._make_model(loaded=True, **kwargs)
         self._bind(loaded=True)
 
-    def _make_model(self, **kwargs: object) -> None:
+    def _make_model(self, loaded: bool, **kwargs: object) -> None:
         # vLLM shares rotary tables between models; a tensor can only lie in one model's range.
         rotary_embedding._ROPE_DICT.clear()
-        with plain_gemm(), handlers_keep_scales():
+        kernels = packed_gemm(loaded) if weight_form(self.vllm_config) else plain_gemm()
+        with kernels, handlers_keep_scales():
             super().load_model(**kwargs)
         rotary_embedding._ROPE_DICT.clear()
 
@@ -111,7 +114,8 @@ class ShellWorker(PlatformWorker):  # type: ignore[misc]
         lent, model = self._lent, self.model_runner.model
         if not loaded and keeps_private_tensors(model):
             return False
-        return lent.pool.bind(lent.name, lent.path, model, loaded)
+        form = weight_form(self.vllm_config)
+        return lent.pool.bind(lent.name, lent.path, model, loaded, form)
 
     def determine_available_memory(self) -> int:
         """Return the KV arena's size: it is reserved already, for all shells together."""

@@ -1,6 +1,7 @@
 """What a change of model costs is measured in every way; its run serves nothing."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -89,7 +90,8 @@ def test_engines_that_stay_are_switched_in_every_way(tmp_path):
 
 
 @pytest.mark.live
-def test_weights_stay_what_they_are(tmp_path):
+@pytest.mark.parametrize("dtype_bytes", [4, 2])
+def test_weights_stay_what_they_are(dtype_bytes, tmp_path):
     """Every way brings the very bytes that the packed copy holds."""
     pytest.importorskip("vllm")
     import torch
@@ -97,7 +99,8 @@ def test_weights_stay_what_they_are(tmp_path):
     from aegaeon.engine.switch_bench import SwitchBench, candidates
 
     options = SwitchCostOptions(kv_bytes=1 << 20)
-    bench = SwitchBench(candidates(MODELS, options, tmp_path), options)
+    models = [replace(m, dtype_bytes=dtype_bytes) for m in MODELS]
+    bench = SwitchBench(candidates(models, options, tmp_path), options)
     try:
         for name in ("m0", "m1"):
             bench._pool.activate(name)

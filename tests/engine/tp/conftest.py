@@ -1,6 +1,6 @@
 """Tensor-parallel instances of tiny models, each in a process of its own."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,14 +37,14 @@ def folder(tmp_path_factory, models) -> Path:
 
 
 @pytest.fixture(scope="module")
-def start(node, models, folder) -> Iterator[Callable[[int], Any]]:
+def start(node, models, folder) -> Iterator[Callable[..., Any]]:
     """Start an instance of some ranks; all end with the module."""
     from tp_instance import Remote
 
     started = []
 
-    def make(size: int) -> Any:
-        started.append(Remote(size, str(node.shared.path), models, str(folder)))
+    def make(size: int, given: Sequence[Any] = models) -> Any:
+        started.append(Remote(size, str(node.shared.path), given, str(folder)))
         return started[-1]
 
     yield make

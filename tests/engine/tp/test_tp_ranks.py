@@ -2,6 +2,7 @@
 
 import os
 import signal
+from dataclasses import replace
 
 import pytest
 from tp_prompts import prompts
@@ -43,6 +44,22 @@ def test_a_shell_is_closed_and_made_again_on_all_ranks(instance, given, alone):
     instance.make("llama")
     assert instance.switching(given, PARAMS, 1)[0] == alone
     assert instance.used() == 0
+
+
+def test_packed_weights_are_switched_and_cached_on_all_ranks(start, models, folder):
+    halves = [replace(model, name=f"{model.name}-half", dtype="bfloat16") for model in models]
+    for model in halves:
+        model.build(folder)
+    instance = start(2, halves)
+    given = prompts(halves, 5, seed=9)
+    alone = instance.alone(given, PARAMS)
+    tokens, switches, _ = instance.switching(given, PARAMS, 0)
+    assert tokens == alone
+    assert switches > 10
+    for model in halves:
+        instance.close_shell(model.name)
+        instance.make(model.name)
+    assert instance.switching(given, PARAMS, 1)[0] == alone
 
 
 def test_a_rank_that_dies_takes_the_instance_with_it(instance, given):
