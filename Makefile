@@ -21,7 +21,8 @@ LIVE_FIGURES := fig07 fig14 fig15 fig16 live_compare fidelity
 # Where the live results of this machine go, beside copies of the simulated ones.
 LIVE_STORED ?= runs/here
 LIVE_TESTS := tests/engine tests/kernels
-WITH_LIVE ?= $(filter Linux-x86_64,$(shell uname -s)-$(shell uname -m))
+WITH_LIVE ?= $(filter Linux-x86_64-3.11,$(shell $(PYTHON) -c \
+  'import platform as p; print(p.system(), p.machine(), p.python_version()[:4], sep="-")'))
 # `make test` leaves out those that start and break one Ray cluster after the other.
 LONG_LIVE_TESTS := $(addprefix --ignore=tests/engine/ray/test_ray_,session.py signals.py two_nodes.py faults.py)
 # PyTorch for CPUs is in no package index (docs/dependencies.md): from folders that pip's settings
@@ -82,7 +83,7 @@ endef
 
 # $(1) is a target of the live part, $(2) what it does.
 live_part = $(if $(WITH_LIVE),$(MAKE) --no-print-directory $(1),\
-  @echo "$(2): left out; it needs Linux on x86-64, and WITH_LIVE not to be empty (docs/live.md)")
+  @echo "$(2): left out; it needs Linux on x86-64, Python 3.11, and WITH_LIVE not to be empty (docs/live.md)")
 
 reproduce: $(READY) ## run every figure's four systems, compare with the stored rows, draw, check claims
 	$(BIN)/aegaeon reproduce
