@@ -2,14 +2,16 @@
 
 A job writes its own directory (runs/<experiment>/<configuration hash>); a job whose directory holds
 a finished run is skipped. When all jobs are done, the process that started them logs the runs to
-MLflow and reports. A failed job is recorded and the sweep goes on.
+MLflow and reports. A failed job is recorded and the sweep goes on; a signal ends the sweep.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +28,10 @@ from aegaeon.folders import CONF, ROOT
 from aegaeon.results.config_hash import config_hash
 from aegaeon.results.record import open_run
 from aegaeon.results.store import finished
+from aegaeon.signals import stoppable
 
 _BAR_FROM_REQUESTS = 20_000
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 
 
 def resolve(path: str) -> Path:
@@ -81,6 +85,11 @@ def _attempt(config: Config, seed: int, settings: dict[str, Any]) -> sweep.Note:
             return {"status": "finished", "key": key, "row": record.finish(result.row)}
     except UserError as error:
         return {"error": str(error), "user": True}
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            return {"error": f"{type(error).__name__}: {error}", "user": False}
+        place = error.filename or runs_root
+        return {"error": f"{place}: {error.strerror}; make room or set paths.runs", "user": True}
     except Exception as error:
         return {"error": f"{type(error).__name__}: {error}", "user": False}
 
@@ -99,6 +108,10 @@ def main(argv: list[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     sys.argv = ["aegaeon run", *arguments]
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    return stoppable(lambda: _run(arguments))
+
+
+def _run(arguments: Sequence[str]) -> int:
     many = bool({"-m", "--multirun"} & set(arguments))
     total = sweep.sweep_size(arguments, CONF) if many else None
     with sweep.begin(many, total) as current:
