@@ -185,7 +185,7 @@ def _run_live(
     from aegaeon.engine.machine import check_machine
     from aegaeon.engine.nodes import use_auth
 
-    check_machine(backend, planned.deployment.gpus)
+    check_machine(backend, planned.deployment.gpus, planned.deployment.models)
     use_auth(backend.auth)
     from aegaeon.engine.live import run_live
     from aegaeon.live_tables import as_simulation, live_tables
@@ -201,7 +201,7 @@ def _run_live(
 def _run_switch_cost(planned: Plan, backend: SwitchCost, folder: Path) -> Result:
     from aegaeon.engine.machine import check_machine
 
-    check_machine(backend, 1)
+    check_machine(backend, 1, planned.deployment.models)
     from aegaeon.engine.switch_cost import switch_costs
 
     stages = switch_costs(planned.deployment.models, backend, folder)

@@ -65,8 +65,8 @@ def profile(
     from aegaeon.engine.machine import check_machine
     from aegaeon.engine.nodes import fingerprint
 
-    check_machine(backend, config.hardware.gpus)
     deployment = _reduced(plan(config, config.seeds[0]).deployment)
+    check_machine(backend, deployment.gpus, deployment.models)
     with tempfile.TemporaryDirectory(prefix="aegaeon-profile-") as logs, _bar(console) as begin:
         from aegaeon.engine.profiler_run import machine, run_profile
 

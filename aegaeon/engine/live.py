@@ -14,8 +14,7 @@ from aegaeon.engine.calibrate import estimate, quick, warm_up
 from aegaeon.engine.cluster import connected, reserved
 from aegaeon.engine.controller import Controller
 from aegaeon.engine.events import LiveRequest
-from aegaeon.engine.limits import check_shared_memory, live_fleet
-from aegaeon.engine.memory.cleanup import remove_leftovers
+from aegaeon.engine.limits import live_fleet
 from aegaeon.engine.options import LiveOptions
 from aegaeon.engine.recovery import FaultOptions
 from aegaeon.engine.session import Session, started
@@ -72,9 +71,6 @@ def opened(
 
     Raises UserError for what cannot be had.
     """
-    if options.address == "local":
-        remove_leftovers()
-        check_shared_memory(deployment.models, options)
     with (
         connected(options, sum([spec.tp for spec in fleet])),
         reserved(fleet, options.device != "cpu", options.start_timeout_s) as places,

@@ -3,38 +3,71 @@
 from __future__ import annotations
 
 import ctypes
+import socket
 import tomllib
+from collections.abc import Sequence
 
 from packaging.requirements import Requirement
 
+from aegaeon.core import ModelSpec
+from aegaeon.engine.limits import check_shared_memory
+from aegaeon.engine.memory.cleanup import remove_leftovers
 from aegaeon.engine.nodes import ABSENT, ROOT, Fingerprint, fingerprint
 from aegaeon.engine.options import LiveOptions, SwitchCostOptions
 from aegaeon.errors import UserError
 
 _EXTRAS = ("live", "live-cuda")
+_ANSWER_S = 5.0
 
 
-def check_machine(options: LiveOptions | SwitchCostOptions, devices: int) -> None:
-    """Raise UserError if packages, or some of `devices` CUDA devices, are missing here.
+def check_machine(
+    options: LiveOptions | SwitchCostOptions, devices: int, models: Sequence[ModelSpec]
+) -> None:
+    """Raise UserError if packages, some of `devices` CUDA devices or shared memory are missing.
 
-    Devices count only where they must be on this machine.
+    Devices and memory count where they must be on this machine, else the cluster must answer. What
+    crashed runs left in shared memory is removed.
     """
     here = fingerprint()
     check_packages(here)
-    if options.device != "cuda":
+    local = not isinstance(options, LiveOptions) or options.address == "local"
+    if options.device == "cuda":
+        _check_cuda(here, devices if local else 0)
+    if not isinstance(options, LiveOptions):
         return
+    if local:
+        remove_leftovers()
+        check_shared_memory(models, options)
+    else:
+        _check_address(options.address)
+
+
+def _check_cuda(here: Fingerprint, devices: int) -> None:
     if here["vllm"] == ABSENT:
         raise UserError(
             "backend.device: cuda needs vLLM's CUDA build, its CPU build is installed here; "
             "`make live-setup PLATFORM=cuda` (docs/live.md) on nodes with GPUs, or take cpu"
         )
-    local = not isinstance(options, LiveOptions) or options.address == "local"
-    if local and (found := cuda_devices()) < devices:
+    if devices and (found := cuda_devices()) < devices:
         raise UserError(
             f"backend.device: {devices} CUDA device(s) are needed, the driver shows {found} here; "
             "lower hardware.gpus, look at nvidia-smi and CUDA_VISIBLE_DEVICES, or join a cluster "
             "(backend.address)"
         )
+
+
+def _check_address(address: str) -> None:
+    """Refuse an address at which nobody listens: Ray would try for minutes."""
+    host, _, port = address.rpartition(":")
+    if not host or "/" in host or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), _ANSWER_S).close()
+    except (OSError, OverflowError) as error:
+        raise UserError(
+            f"backend.address: nothing answers at {address} ({error}); start a Ray cluster "
+            "(docs/live.md) or use backend.address=local"
+        ) from error
 
 
 def check_packages(here: Fingerprint) -> None:

@@ -1,5 +1,7 @@
 """A live run asks this machine for packages and devices before it imports anything heavy."""
 
+import socket
+
 import pytest
 from test_ray_nodes import HERE
 
@@ -43,15 +45,35 @@ def test_other_versions_of_packages_are_refused(other, says):
 def test_cuda_needs_its_build_and_devices(here, found, says, monkeypatch):
     monkeypatch.setattr(machine, "fingerprint", lambda: here)
     monkeypatch.setattr(machine, "cuda_devices", lambda: found)
-    check_machine(LiveOptions(), 2)
+    check_machine(LiveOptions(slabs=1), 2, ())
     if says is None:
-        check_machine(LiveOptions(device="cuda"), 2)
+        check_machine(LiveOptions(device="cuda", slabs=1), 2, ())
         return
     with pytest.raises(UserError, match=says):
-        check_machine(LiveOptions(device="cuda"), 2)
+        check_machine(LiveOptions(device="cuda", slabs=1), 2, ())
+
+
+def test_more_shared_memory_than_there_is_is_refused(monkeypatch):
+    monkeypatch.setattr(machine, "fingerprint", lambda: HERE)
+    huge = LiveOptions(slabs=1 << 30)
+    with pytest.raises(UserError, match=r"1,125,899,906,842,624 of them .* lower backend.slabs"):
+        check_machine(huge, 2, ())
+    huge.address = "auto"
+    check_machine(huge, 2, ())
+
+
+def test_an_address_at_which_nobody_listens_is_refused(monkeypatch):
+    monkeypatch.setattr(machine, "fingerprint", lambda: HERE)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        check_machine(LiveOptions(address=address), 2, ())
+    with pytest.raises(UserError, match=rf"nothing answers at {address} .*refused"):
+        check_machine(LiveOptions(address=address), 2, ())
+    with pytest.raises(UserError, match=r"nothing answers at 127.0.0.1:99999"):
+        check_machine(LiveOptions(address="127.0.0.1:99999"), 2, ())
 
 
 def test_devices_of_a_cluster_are_not_looked_for_here(monkeypatch):
     monkeypatch.setattr(machine, "fingerprint", lambda: HERE)
     monkeypatch.setattr(machine, "cuda_devices", lambda: 0)
-    check_machine(LiveOptions(device="cuda", address="auto"), 2)
+    check_machine(LiveOptions(device="cuda", address="auto"), 2, ())
