@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import sys
 import time
 from collections.abc import Sequence
@@ -31,6 +32,7 @@ from aegaeon.results.store import finished
 from aegaeon.signals import stoppable
 
 _BAR_FROM_REQUESTS = 20_000
+_ROOM_BYTES = 16 << 20
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 
 
@@ -75,6 +77,7 @@ def _attempt(config: Config, seed: int, settings: dict[str, Any]) -> sweep.Note:
     if finished(runs_root, config.name, key, config.keep):
         return {"status": "skipped", "key": key}
     try:
+        _check_room(runs_root)
         with open_run(runs_root, config.name, settings, sweep_id=sweep.current()) as record:
             result = _with_bar(plan(config, seed), record.directory)
             if lacking := sorted(set(config.keep) - set(result.tables)):
@@ -92,6 +95,17 @@ def _attempt(config: Config, seed: int, settings: dict[str, Any]) -> sweep.Note:
         return {"error": f"{place}: {error.strerror}; make room or set paths.runs", "user": True}
     except Exception as error:
         return {"error": f"{type(error).__name__}: {error}", "user": False}
+
+
+def _check_room(runs: Path) -> None:
+    """Refuse a disk that is full before the work whose results it would have to take."""
+    place = next(folder for folder in (runs, *runs.parents) if folder.exists())
+    free = shutil.disk_usage(place).free
+    if free < _ROOM_BYTES:
+        raise UserError(
+            f"{runs}: {free:,} bytes are free there, a run's tables and logs need at least "
+            f"{_ROOM_BYTES:,}; make room or set paths.runs"
+        )
 
 
 def _with_bar(planned: Plan, folder: Path) -> Result:
