@@ -31,6 +31,7 @@ _LEAST = {
     "repeats": 1,
     "max_len": 2,
 }
+_CPU_BLOCK = 32
 _ABOVE_ZERO = ("start_timeout_s", "stall_timeout_s")
 
 
@@ -44,6 +45,11 @@ def check_options(options: LiveOptions | SwitchCostOptions) -> None:
             raise UserError(f"backend.{key}: must be at least {_LEAST[key]}, got {value}")
         if key in _ABOVE_ZERO and not value > 0:
             raise UserError(f"backend.{key}: must be greater than 0, got {value}")
+    if options.device == "cpu" and options.block_size % _CPU_BLOCK:
+        raise UserError(
+            f"backend.block_size: vLLM's attention on a CPU takes multiples of {_CPU_BLOCK}, got "
+            f"{options.block_size}"
+        )
 
 
 def check_types(

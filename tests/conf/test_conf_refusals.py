@@ -68,6 +68,7 @@ def test_validation_refuses(key, value, composed) -> None:
         ("slab_bytes", 0),
         ("slabs", 0),
         ("block_size", 0),
+        ("block_size", 48),
         ("restarts", -1),
         ("start_timeout_s", 0),
         ("stall_timeout_s", float("nan")),
