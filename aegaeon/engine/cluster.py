@@ -50,9 +50,10 @@ def connected(options: LiveOptions, slots: int) -> Iterator[None]:
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     _raise_file_limit()
     with _terminable() as take_sigterm_back:
+        # Broken off by a signal, its processes end with this one.
+        _init(options, slots)
+        take_sigterm_back()
         try:
-            _init(options, slots)
-            take_sigterm_back()
             _check_nodes()
             yield
         finally:
