@@ -16,6 +16,7 @@ from rich.text import Text
 from aegaeon import __version__
 from aegaeon.errors import UserError
 from aegaeon.folders import FIGURES, RUNS, STORED
+from aegaeon.signals import stoppable
 
 _Parser = argparse.ArgumentParser
 _Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
@@ -39,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return run(arguments[1:])
     options = _parser().parse_args(arguments)
     try:
-        return int(options.act(options))
+        return stoppable(lambda: int(options.act(options)))
     except UserError as error:
         message = Text(f"error: {error}", style="red")
         Console(stderr=True).print(message, highlight=False, soft_wrap=True)

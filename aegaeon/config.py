@@ -15,6 +15,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from aegaeon.core import DeviceSpec, ModelSpec
+from aegaeon.engine.limits import check_options
 from aegaeon.engine.options import LiveOptions, SwitchCostOptions
 from aegaeon.errors import UserError
 from aegaeon.policy.aegaeon import Aegaeon
@@ -251,6 +252,8 @@ def validate(config: Config) -> None:
             raise UserError(f"{key}: must be greater than 0, got {value}")
     if config.host_pool.slabs < 1:
         raise UserError("host_pool.pool_bytes: must hold a slab (host_pool.slab_bytes) or more")
+    if isinstance(config.backend, Live | SwitchCost):
+        check_options(config.backend)
     check_names(config.keep)
     if not config.seeds or min(config.seeds) < 0 or len(set(config.seeds)) < len(config.seeds):
         raise UserError(f"seeds: needs distinct numbers of 0 or more, got {list(config.seeds)}")

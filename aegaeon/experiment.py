@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -12,7 +12,9 @@ import pandas as pd
 
 from aegaeon.config import Config, Live, Market, Occupancy, Simulated, SwitchCost, Trace
 from aegaeon.core import Deployment, DeviceSpec, ModelSpec, Request, Slo
+from aegaeon.engine.limits import check_host, check_types, live_fleet
 from aegaeon.errors import UserError
+from aegaeon.folders import CONF
 from aegaeon.results.schema import NAMES, of_role
 from aegaeon.scoring import Scores, mean_active
 from aegaeon.sim.occupancy import occupancy
@@ -82,9 +84,20 @@ def plan(config: Config, seed: int) -> Plan:
         mean_output_tokens=float(np.mean([r.output_tokens for r in requests])),
         overheads=overheads,
     )
-    if not isinstance(config.backend, Occupancy | SwitchCost):
-        check_sizes(requests, config.system.fleet(deployment), deployment.costs)
+    _check(config, deployment, requests)
     return Plan(config, seed, deployment, requests)
+
+
+def _check(config: Config, deployment: Deployment, requests: Sequence[Request]) -> None:
+    """Refuse what the backend could not carry out, before any work."""
+    backend, models = config.backend, deployment.models
+    if isinstance(backend, Live | SwitchCost):
+        check_types(models, backend, [path.stem for path in (CONF / "model").glob("*.yaml")])
+    if isinstance(backend, Live):
+        check_host(models, backend)
+        check_sizes(requests, live_fleet(config.system, deployment, backend), deployment.costs)
+    elif not isinstance(backend, Occupancy | SwitchCost):
+        check_sizes(requests, config.system.fleet(deployment), deployment.costs)
 
 
 def run(
@@ -169,9 +182,10 @@ def _run_simulated(
 def _run_live(
     planned: Plan, backend: Live, progress: Callable[[int], None] | None, folder: Path
 ) -> Result:
-    from aegaeon.engine.nodes import check_packages, fingerprint, use_auth
+    from aegaeon.engine.machine import check_machine
+    from aegaeon.engine.nodes import use_auth
 
-    check_packages(fingerprint())
+    check_machine(backend, planned.deployment.gpus, planned.deployment.models)
     use_auth(backend.auth)
     from aegaeon.engine.live import run_live
     from aegaeon.live_tables import as_simulation, live_tables
@@ -185,9 +199,9 @@ def _run_live(
 
 
 def _run_switch_cost(planned: Plan, backend: SwitchCost, folder: Path) -> Result:
-    from aegaeon.engine.nodes import check_packages, fingerprint
+    from aegaeon.engine.machine import check_machine
 
-    check_packages(fingerprint())
+    check_machine(backend, 1, planned.deployment.models)
     from aegaeon.engine.switch_cost import switch_costs
 
     stages = switch_costs(planned.deployment.models, backend, folder)

@@ -59,16 +59,17 @@ def profile(
         raise UserError(f"--repeats: must be at least 1, got {repeats}")
     if config.hardware.device.name in ("", "???"):
         raise UserError("hardware.device.name: a profile needs the device's name; give it one")
-    from aegaeon.engine.nodes import check_packages, fingerprint
+    backend = config.backend
+    if not isinstance(backend, Live):
+        raise UserError(f"backend: a profile is measured on backend=live, not {backend.name}")
+    from aegaeon.engine.machine import check_machine
+    from aegaeon.engine.nodes import fingerprint
 
-    check_packages(fingerprint())
     deployment = _reduced(plan(config, config.seeds[0]).deployment)
+    check_machine(backend, deployment.gpus, deployment.models)
     with tempfile.TemporaryDirectory(prefix="aegaeon-profile-") as logs, _bar(console) as begin:
         from aegaeon.engine.profiler_run import machine, run_profile
 
-        backend = config.backend
-        if not isinstance(backend, Live):
-            raise UserError(f"backend: a profile is measured on backend=live, not {backend.name}")
         found = run_profile(config.system, deployment, backend, Path(logs), repeats, _PROBES, begin)
     threads = {"threads": str(backend.threads), "device": backend.device}
     stamp = machine(fingerprint(), processor(), os.cpu_count() or 1) | threads

@@ -2,14 +2,17 @@
 
 A job writes its own directory (runs/<experiment>/<configuration hash>); a job whose directory holds
 a finished run is skipped. When all jobs are done, the process that started them logs the runs to
-MLflow and reports. A failed job is recorded and the sweep goes on.
+MLflow and reports. A failed job is recorded and the sweep goes on; a signal ends the sweep.
 """
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +29,11 @@ from aegaeon.folders import CONF, ROOT
 from aegaeon.results.config_hash import config_hash
 from aegaeon.results.record import open_run
 from aegaeon.results.store import finished
+from aegaeon.signals import stoppable
 
 _BAR_FROM_REQUESTS = 20_000
+_ROOM_BYTES = 16 << 20
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 
 
 def resolve(path: str) -> Path:
@@ -71,6 +77,7 @@ def _attempt(config: Config, seed: int, settings: dict[str, Any]) -> sweep.Note:
     if finished(runs_root, config.name, key, config.keep):
         return {"status": "skipped", "key": key}
     try:
+        _check_room(runs_root)
         with open_run(runs_root, config.name, settings, sweep_id=sweep.current()) as record:
             result = _with_bar(plan(config, seed), record.directory)
             if lacking := sorted(set(config.keep) - set(result.tables)):
@@ -81,8 +88,24 @@ def _attempt(config: Config, seed: int, settings: dict[str, Any]) -> sweep.Note:
             return {"status": "finished", "key": key, "row": record.finish(result.row)}
     except UserError as error:
         return {"error": str(error), "user": True}
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            return {"error": f"{type(error).__name__}: {error}", "user": False}
+        place = error.filename or runs_root
+        return {"error": f"{place}: {error.strerror}; make room or set paths.runs", "user": True}
     except Exception as error:
         return {"error": f"{type(error).__name__}: {error}", "user": False}
+
+
+def _check_room(runs: Path) -> None:
+    """Refuse a disk that is full before the work whose results it would have to take."""
+    place = next(folder for folder in (runs, *runs.parents) if folder.exists())
+    free = shutil.disk_usage(place).free
+    if free < _ROOM_BYTES:
+        raise UserError(
+            f"{runs}: {free:,} bytes are free there, a run's tables and logs need at least "
+            f"{_ROOM_BYTES:,}; make room or set paths.runs"
+        )
 
 
 def _with_bar(planned: Plan, folder: Path) -> Result:
@@ -99,6 +122,10 @@ def main(argv: list[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     sys.argv = ["aegaeon run", *arguments]
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    return stoppable(lambda: _run(arguments))
+
+
+def _run(arguments: Sequence[str]) -> int:
     many = bool({"-m", "--multirun"} & set(arguments))
     total = sweep.sweep_size(arguments, CONF) if many else None
     with sweep.begin(many, total) as current:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import ray
 
 from aegaeon.core import Deployment, InstanceSpec, ModelSpec
-from aegaeon.engine.agent import DTYPES
+from aegaeon.engine.checkpoints import DTYPES
 from aegaeon.engine.events import Event, LiveRequest
 from aegaeon.engine.instance import LiveInstance
 from aegaeon.engine.logs import write_output_to

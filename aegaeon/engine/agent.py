@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import numpy.typing as npt
 
 from aegaeon.core import ModelSpec
 from aegaeon.engine.burial import end
+from aegaeon.engine.checkpoints import DTYPES, check_checkpoint, check_random
 from aegaeon.engine.events import NO_BLOCK, HostKv, PoolSample
 from aegaeon.engine.memory import KvPool, SharedDirectory, remove_leftovers
 from aegaeon.engine.memory.kv_pool import in_flight
@@ -23,7 +25,6 @@ from aegaeon.engine.options import TINY, LiveOptions
 from aegaeon.engine.testing import TinyModel
 from aegaeon.errors import UserError
 
-DTYPES = {2: "bfloat16", 4: "float32"}
 SAMPLE_S = 0.05
 _DEATH_S = 20.0
 
@@ -32,25 +33,34 @@ class NodeAgent:
     """Reserves a node's host KV pool and finds or builds the models' checkpoints."""
 
     def __init__(self, options: LiveOptions) -> None:
-        remove_leftovers()
         self._options = options
-        self._shared = SharedDirectory.create("node")
-        self._pool = KvPool.create(self._shared, options.slab_bytes, options.slabs)
+        self._shared: SharedDirectory
+        self._pool: KvPool
+        self._memory = ExitStack()
         self._samples: list[PoolSample] = []
         self._ended = threading.Event()
         self._closed = threading.Event()
         self._sampler: threading.Thread | None = None
 
     def prepare(self, models: Sequence[ModelSpec]) -> tuple[str, dict[str, str]]:
-        """Return the shared directory and each model's checkpoint folder.
+        """Reserve memory; return the shared directory and each model's checkpoint folder.
 
-        Models of a type without a checkpoint are random; model i is the same on every node.
+        Models of a type without a checkpoint are random; model i is the same on every node. Raises
+        UserError for a checkpoint that cannot be one, and for too little memory.
         """
+        options = self._options
+        for spec in models:
+            if spec.type in options.checkpoints:
+                check_checkpoint(spec, options.checkpoints[spec.type])
+        remove_leftovers()
+        self._shared = self._memory.enter_context(SharedDirectory.create("node"))
+        self._pool = KvPool.create(self._shared, options.slab_bytes, options.slabs)
+        self._memory.callback(self._pool.close)
         folder = self._shared.path / "checkpoints"
-        folder.mkdir(exist_ok=True)
+        folder.mkdir()
         paths = {}
         for i, spec in enumerate(models):
-            given = self._options.checkpoints.get(spec.type)
+            given = options.checkpoints.get(spec.type)
             made = tiny_model(spec, i).build(folder) if given is None else Path(given)
             paths[spec.name] = str(made)
         return str(self._shared.path), paths
@@ -110,8 +120,7 @@ class NodeAgent:
         """Remove the shared memory."""
         self._closed.set()
         self.samples()
-        self._pool.close()
-        self._shared.close()
+        self._memory.close()
 
     def _sample(self, node: str, began: float) -> None:
         self._ended.wait(max(0.0, began - time.perf_counter()))
@@ -128,17 +137,7 @@ def tiny_model(spec: ModelSpec, seed: int) -> TinyModel:
 
     Raises UserError unless its type is tiny-ARCHITECTURE, or tiny-ARCHITECTURE-ANYTHING.
     """
-    if not spec.type.startswith(TINY):
-        raise UserError(
-            f"backend.checkpoints: no folder for model type {spec.type}; give one, as in "
-            f"'backend.checkpoints={{{spec.type}: FOLDER}}'"
-        )
-    if spec.hidden != spec.heads * spec.head_dim or spec.dtype_bytes not in DTYPES:
-        raise UserError(
-            f"conf/model/{spec.type}.yaml: a tiny model needs hidden = heads * head_dim and "
-            f"dtype_bytes 2 or 4, got {spec.hidden}, {spec.heads} * {spec.head_dim}, "
-            f"{spec.dtype_bytes}"
-        )
+    check_random(spec)
     return TinyModel(
         name=spec.name,
         type=spec.type.removeprefix(TINY).partition("-")[0],

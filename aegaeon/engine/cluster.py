@@ -9,8 +9,9 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import ray
@@ -22,12 +23,16 @@ from aegaeon.core import Fleet, InstanceSpec
 from aegaeon.engine.memory.cleanup import remove_leftovers
 from aegaeon.engine.nodes import SLOT, check_fingerprints, fingerprint, use_auth
 from aegaeon.engine.options import LiveOptions
+from aegaeon.engine.port import brief
+from aegaeon.engine.tracks import LiveError
 from aegaeon.errors import UserError
 
 _OBJECT_STORE_BYTES = 100_000_000
 _ATTEMPTS = 3
 _BACK_OFF_S = 2.0
 _CHECK_TIMEOUT_S = 120.0
+# What Ray calls a cluster of other versions.
+_MISMATCH = "ersion mismatch"
 
 
 @contextmanager
@@ -44,27 +49,40 @@ def connected(options: LiveOptions, slots: int) -> Iterator[None]:
     use_auth(options.auth)
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     _raise_file_limit()
-    _init(options, slots)
-    try:
-        with _terminable():
+    with _terminable() as take_sigterm_back:
+        # Broken off by a signal, its processes end with this one.
+        _init(options, slots)
+        take_sigterm_back()
+        try:
             _check_nodes()
             yield
-    finally:
-        ray.shutdown()
-        if options.address == "local":
-            # Its processes are gone; a killed agent could not remove its memory.
+        finally:
+            ray.shutdown()
+            # A killed agent could not remove its memory.
             remove_leftovers()
 
 
 @contextmanager
-def _terminable() -> Iterator[None]:
-    """Let SIGTERM unwind the stack: Ray's own handler aborts, and nothing would be cleaned up."""
+def _terminable() -> Iterator[Callable[[], object]]:
+    """Let SIGTERM unwind the stack, as whoever called wants or by SystemExit(143).
+
+    Ray takes the signal for itself when it starts; call what this yields after that.
+    """
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield lambda: None
         return
-    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    before = signal.getsignal(signal.SIGTERM)
+    ours = before if callable(before) else lambda *_: sys.exit(128 + signal.SIGTERM)
+    take = partial(signal.signal, signal.SIGTERM, ours)
+    take()
     try:
-        yield
+        yield take
+    except SystemExit as stop:
+        if stop.code == signal.SIGTERM:
+            # Ray's handler, which exits with the bare number.
+            take()
+            signal.raise_signal(signal.SIGTERM)
+        raise
     finally:
         signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
@@ -89,17 +107,26 @@ def _init(options: LiveOptions, slots: int) -> None:
                 "get-auth-token` prints it) or start every node with RAY_AUTH_MODE=disabled and "
                 "set backend.auth=disabled"
             ) from error
-        except (ConnectionError, RuntimeError) as error:
-            if attempt == _ATTEMPTS:
-                reason = str(error).strip().splitlines()[0]
-                raise UserError(
-                    f"backend.address: no Ray cluster answers at {options.address!r} ({reason}); "
-                    "start one (docs/live.md) or use backend.address=local"
-                ) from error
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            if attempt == _ATTEMPTS or _MISMATCH in str(error):
+                raise UserError(_no_cluster(options.address, str(error))) from error
             # A head that is busy answers at the second try.
             time.sleep(_BACK_OFF_S * attempt)
         else:
             return
+
+
+def _no_cluster(address: str, reason: str) -> str:
+    lines = [line.strip() for line in reason.strip().splitlines()]
+    if _MISMATCH in reason:
+        return (
+            f"backend.address: {' '.join(lines)}; install the same lock on every node "
+            "(docs/live.md)"
+        )
+    return (
+        f"backend.address: no Ray cluster answers at {address!r} ({lines[0]}); start one "
+        "(docs/live.md) or use backend.address=local"
+    )
 
 
 def _start_local(options: LiveOptions, slots: int, quiet: dict[str, Any]) -> None:
@@ -212,15 +239,18 @@ def _needs(by_node: dict[int, list[InstanceSpec]]) -> str:
 
 
 def fetch(refs: Any, timeout_s: float, what: str) -> Any:  # noqa: ANN401
-    """Return `ray.get(refs)`; a UserError raised there is raised here, without Ray's wrapping."""
+    """Return `ray.get(refs)`; a UserError raised there is raised here, without Ray's wrapping.
+
+    Raises LiveError with the last line of whatever else went wrong there.
+    """
     try:
         return ray.get(refs, timeout=timeout_s)
-    except RayTaskError as error:
-        if isinstance(error.cause, UserError):
-            raise UserError(str(error.cause)) from None
-        raise
     except GetTimeoutError as error:
         raise UserError(
             f"{what}: not done after {timeout_s:g} s; see the logs in the run's directory, or "
             "raise backend.start_timeout_s"
         ) from error
+    except RayError as error:
+        if isinstance(error, RayTaskError) and isinstance(error.cause, UserError):
+            raise UserError(str(error.cause)) from None
+        raise LiveError(f"{what}: {brief(error)}; see the logs in the run's directory") from error

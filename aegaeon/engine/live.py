@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,11 +14,11 @@ from aegaeon.engine.calibrate import estimate, quick, warm_up
 from aegaeon.engine.cluster import connected, reserved
 from aegaeon.engine.controller import Controller
 from aegaeon.engine.events import LiveRequest
+from aegaeon.engine.limits import live_fleet
 from aegaeon.engine.options import LiveOptions
 from aegaeon.engine.recovery import FaultOptions
 from aegaeon.engine.session import Session, started
 from aegaeon.engine.tracks import LiveRun
-from aegaeon.errors import UserError
 from aegaeon.policy.interface import System
 
 # Every vocabulary has these; what a prompt says does not change its cost.
@@ -41,12 +42,7 @@ def run_live(
     """
     faults = FaultOptions(options.on_fault, options.restarts)
     fleet = live_fleet(system, deployment, options)
-    with (
-        connected(options, sum([spec.tp for spec in fleet])),
-        reserved(fleet, options.device != "cpu", options.start_timeout_s) as places,
-        started(fleet, places, options, folder) as session,
-    ):
-        session.open(deployment)
+    with opened(fleet, deployment, options, folder) as session:
         costs = _costs(session, fleet, deployment, options)
         deployment = replace(deployment, costs=costs)
         clock = session.start(system, deployment)
@@ -67,6 +63,23 @@ def run_live(
         return run
 
 
+@contextmanager
+def opened(
+    fleet: Fleet, deployment: Deployment, options: LiveOptions, folder: Path
+) -> Iterator[Session]:
+    """Give a session whose engines are made; nothing of it stays behind.
+
+    Raises UserError for what cannot be had.
+    """
+    with (
+        connected(options, sum([spec.tp for spec in fleet])),
+        reserved(fleet, options.device != "cpu", options.start_timeout_s) as places,
+        started(fleet, places, options, folder) as session,
+    ):
+        session.open(deployment)
+        yield session
+
+
 def _costs(
     session: Session, fleet: Fleet, deployment: Deployment, options: LiveOptions
 ) -> CostModel:
@@ -75,21 +88,6 @@ def _costs(
     session.measure_together([warm_up(deployment.models)])
     measured = session.measure_together(rounds)
     return estimate(measured, fleet, deployment.costs) if rounds else deployment.costs
-
-
-def live_fleet(system: System, deployment: Deployment, options: LiveOptions) -> Fleet:
-    """Return the system's instances as the live backend runs them, or raise UserError."""
-    fleet = system.fleet(deployment)
-    for spec in fleet:
-        if spec.models:
-            raise UserError(
-                "backend: live does not run models that share a device yet; choose another system"
-            )
-    if options.device not in ("cpu", "cuda"):
-        raise UserError(f"backend.device: {options.device!r} is neither cpu nor cuda")
-    if options.kv_bytes:
-        fleet = tuple([replace(spec, kv_bytes=options.kv_bytes) for spec in fleet])
-    return fleet
 
 
 def prompts(requests: Sequence[Request], seed: int) -> list[LiveRequest]:

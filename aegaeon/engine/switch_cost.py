@@ -10,10 +10,11 @@ import multiprocessing
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TypeVar
 
 import pandas as pd
 from rich.console import Console
@@ -21,6 +22,7 @@ from rich.progress import Progress
 
 from aegaeon.core import ModelSpec
 from aegaeon.engine.logs import write_output_to
+from aegaeon.engine.memory.cleanup import remove_leftovers
 from aegaeon.engine.options import SwitchCostOptions
 from aegaeon.engine.switch_cost_worker import (
     MIN_MODELS,
@@ -32,6 +34,8 @@ from aegaeon.engine.switch_cost_worker import (
     open_bench,
 )
 from aegaeon.errors import UserError
+
+T = TypeVar("T")
 
 STAGES = {
     "process": ("new process", "imports of torch and vLLM, then a plain vLLM engine"),
@@ -62,6 +66,9 @@ def switch_costs(
         rounds = _measure(models, options, log)
     except BrokenProcessPool as error:
         raise UserError(f"backend: a process of switch_cost died; see {log}") from error
+    finally:
+        # A process that was killed could not remove its memory.
+        remove_leftovers()
     return _table(rounds, {model.name: model.type for model in models})
 
 
@@ -75,7 +82,7 @@ def _measure(
         Progress(console=Console(stderr=True), disable=not sys.stderr.isatty()) as progress,
     ):
         task = progress.add_task("engines", total=total)
-        found = keeper.submit(open_bench, models, options, Path(scratch)).result()
+        found = _result(keeper.submit(open_bench, models, options, Path(scratch)))
         rounds = []
         for i in range(options.rounds):
             samples = []
@@ -84,7 +91,7 @@ def _measure(
                 progress.update(task, advance=1, description=text)
                 samples += _in_new_process(candidate, options, log)
             progress.update(task, advance=1, description=f"round {i + 1}: switches")
-            samples += keeper.submit(measure_round, options.repeats).result()
+            samples += _result(keeper.submit(measure_round, options.repeats))
             rounds.append(samples)
         return rounds
 
@@ -96,12 +103,26 @@ def _keeper(log: Path) -> Iterator[ProcessPoolExecutor]:
         try:
             yield process
         finally:
-            process.submit(close_bench).result()
+            with suppress(BrokenProcessPool):
+                process.submit(close_bench).result()
 
 
 def _in_new_process(candidate: Candidate, options: SwitchCostOptions, log: Path) -> list[Sample]:
     with _new_process(log) as process:
-        return process.submit(fresh_engine, candidate, options).result()
+        return _result(process.submit(fresh_engine, candidate, options))
+
+
+def _result(future: Future[T]) -> T:
+    """Wait for a process's result; who is told to stop meanwhile kills the process."""
+    try:
+        return future.result()
+    except Exception:
+        raise
+    except BaseException:
+        # It would make its engine first, which takes long.
+        for process in multiprocessing.active_children():
+            process.kill()
+        raise
 
 
 def _new_process(log: Path) -> ProcessPoolExecutor:

@@ -6,10 +6,13 @@ import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
 
+from aegaeon import run
+from aegaeon.errors import UserError
 from aegaeon.results.store import collect, records
 
 ROOT = Path(__file__).parents[2]
@@ -50,6 +53,13 @@ def test_failed_run_is_recorded_and_the_sweep_goes_on(tmp_path) -> None:
     again = aegaeon("run", *SWEEP, f"paths.runs={tmp_path}", "tracking.uri=none")
     assert again.returncode == 2
     assert "1 skipped, 1 failed" in again.stderr
+
+
+def test_a_full_disk_is_refused_before_the_run(tmp_path, monkeypatch) -> None:
+    full = SimpleNamespace(free=1_000)
+    monkeypatch.setattr(run.shutil, "disk_usage", lambda _: full)
+    with pytest.raises(UserError, match=r"1,000 bytes are free there.*set paths.runs"):
+        run._check_room(tmp_path / "new" / "runs")
 
 
 def test_cfg_job_prints_the_golden_configuration() -> None:

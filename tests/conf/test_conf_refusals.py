@@ -57,6 +57,56 @@ def test_validation_refuses(key, value, composed) -> None:
 
 
 @pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("device", "xpu"),
+        ("auth", "none"),
+        ("on_fault", "panic"),
+        ("threads", 0),
+        ("kv_bytes", -1),
+        ("cache_bytes", 0),
+        ("slab_bytes", 0),
+        ("slabs", 0),
+        ("block_size", 0),
+        ("block_size", 48),
+        ("restarts", -1),
+        ("start_timeout_s", 0),
+        ("stall_timeout_s", float("nan")),
+    ],
+)
+def test_validation_refuses_of_a_live_backend(key, value, composed) -> None:
+    cfg = composed("backend=live")
+    OmegaConf.update(cfg, f"backend.{key}", value)
+    with pytest.raises(UserError, match=rf"backend\.{key}: .*{value}"):
+        from_hydra(cfg)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "named"),
+    [
+        (["backend.kv_bytes=8192"], r"backend.kv_bytes: one request of tiny-\w+ with max_len 256"),
+        (["backend.kv_bytes=3000000000"], "backend.kv_bytes: .* a device has 1,99"),
+        (["backend.cache_bytes=1000"], "backend.cache_bytes: the 4 models' weights take 4,239,872"),
+        (["backend.slab_bytes=1000"], "backend.slab_bytes: a KV block of tiny-qwen2 .32 tokens."),
+        (["+backend.checkpoints.tiny-qwen2=/absent"], "/absent holds no config.json"),
+        (["+backend.checkpoints.tiny-qwen9=/absent"], "no model type is called 'tiny-qwen9'"),
+        (["model@models.types.qwen=qwen-7b"], "no folder for model type qwen-7b"),
+        (["hardware.device.memory_bytes=2e6"], "models: tiny-qwen2 needs 0.0 GB of weights"),
+        (["hardware.gpus=3"], "system.prefill"),
+    ],
+)
+def test_a_live_run_is_refused_before_it_starts(overrides, named, composed) -> None:
+    config = from_hydra(composed("experiment=live_kick", *overrides))
+    with pytest.raises(UserError, match=named):
+        plan(config, seed=0)
+
+
+def test_checkpoints_of_other_runs_may_be_given_too(composed) -> None:
+    given = "+backend.checkpoints={qwen-7b: /absent}"
+    plan(from_hydra(composed("experiment=live_kick", given)), seed=0)
+
+
+@pytest.mark.parametrize(
     ("overrides", "named"),
     [
         (["hardware.gpus=15"], "system.prefill"),

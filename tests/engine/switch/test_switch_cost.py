@@ -1,8 +1,13 @@
 """What a change of model costs is measured in every way; its run serves nothing."""
 
+import multiprocessing
 import os
+import signal
+import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from threading import Timer
 
 import pandas as pd
 import pytest
@@ -18,6 +23,7 @@ from aegaeon.errors import UserError
 from aegaeon.experiment import plan
 from aegaeon.folders import CONF
 from aegaeon.results.schema import NAMES, validate_row
+from aegaeon.signals import stoppable
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -41,6 +47,25 @@ def test_too_little_to_measure_is_refused(models, options, tmp_path):
         switch_costs(MODELS[:models], SwitchCostOptions(**options), tmp_path)
 
 
+def test_whoever_is_told_to_stop_does_not_wait_for_an_engine(monkeypatch, tmp_path):
+    def fresh(*_):
+        Timer(1.0, os.kill, [os.getpid(), signal.SIGTERM]).start()
+        return switch_cost._in_new_process(None, None, tmp_path / "log")
+
+    monkeypatch.setattr(switch_cost, "fresh_engine", slow)
+    monkeypatch.setattr(switch_cost, "_measure", fresh)
+    began = time.monotonic()
+    command = partial(switch_costs, MODELS, SwitchCostOptions(), tmp_path)
+    assert stoppable(command) == 128 + signal.SIGTERM
+    assert time.monotonic() - began < 20
+    assert multiprocessing.active_children() == []
+
+
+def slow(*_):
+    """Stand for the making of an engine."""
+    time.sleep(60)
+
+
 def test_lines_are_in_the_order_of_the_optimisations(monkeypatch, tmp_path):
     first = [Sample(way, "m1", 0.5, 64) for way in STAGES]
     monkeypatch.setattr(switch_cost, "_measure", lambda *_: [first, first[:1]])
@@ -54,10 +79,10 @@ def test_lines_are_in_the_order_of_the_optimisations(monkeypatch, tmp_path):
 
 def test_the_stored_row_is_of_a_run_that_serves_nothing(monkeypatch):
     from aegaeon import experiment
-    from aegaeon.engine import nodes
+    from aegaeon.engine import machine
 
     lines = pd.DataFrame({"stage": ["memcpy"]})
-    monkeypatch.setattr(nodes, "check_packages", lambda _: None)
+    monkeypatch.setattr(machine, "check_packages", lambda _: None)
     monkeypatch.setattr(switch_cost, "switch_costs", lambda *_: lines)
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = from_hydra(compose("config", overrides=["~local", "experiment=live_fig07"]))
