@@ -40,9 +40,9 @@ class Killer:
         self.killed.append((stage, pids[0]))
 
 
-def long_requests(count, gap_s=0.05):
+def long_requests(count, gap_s=0.05, models=MODELS):
     """Requests that are still decoded when the next ones come."""
-    return [Request(i, f"m{i % MODELS}", gap_s * i, 3 + 7 * i % 50, 80) for i in range(count)]
+    return [Request(i, f"m{i % models}", gap_s * i, 3 + 7 * i % 50, 80) for i in range(count)]
 
 
 def disturbed(system, plan, wanted, killer, folder, **options):
@@ -87,7 +87,7 @@ def test_instances_are_killed_at_random(seed, tmp_path):
     killer = Killer(
         [(at, rng.uniform(0, 0.3), kind) for at, kind in zip(sent, stages, strict=True)]
     )
-    system, wanted = Aegaeon(prefill=1, decode=2, qmax_s=0.05), requests(4, 40, 0.3)
+    system, wanted = Aegaeon(prefill=1, decode=2, qmax_s=0.05), long_requests(40, 0.1, models=4)
     disturbed(system, deployment(4, gpus=3), wanted, killer, tmp_path, restarts=3)
 
 
