@@ -151,8 +151,8 @@ doctor: $(READY) ## what about this machine affects runs, and which results
 bench: $(READY) ## time the simulator, per point and at market scale
 	$(BIN)/aegaeon bench --large
 
-bench-live: $(LIVE_READY) ## switches, restores, pooling and bookkeeping against memcpy and vLLM alone
-	$(RUN_LIVE) aegaeon.engine.bench
+bench-live: $(LIVE_READY) ## switches, restores and bookkeeping against memcpy and vLLM alone (STORE=1 keeps them)
+	$(RUN_LIVE) aegaeon.engine.bench $(if $(STORE),--store)
 
 bench-memory: $(LIVE_READY) ## weight switches against memcpy
 	$(RUN_LIVE) aegaeon.engine.memory.bench

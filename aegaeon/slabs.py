@@ -97,20 +97,16 @@ class KvTables:
 
     def check(self, offsets: Iterable[int]) -> None:
         """Raise ValueError unless every offset is that of a block in use, each named once."""
-        at = _as_offsets(offsets)
-        slabs, blocks, valid = self._locate(at)
-        valid[valid] = self._holder[slabs[valid], blocks[valid]] != 0
-        if not valid.all():
-            raise ValueError(f"no block in use begins at bytes {at[~valid].tolist()}")
-        if np.unique(at).size < at.size:
-            raise ValueError(f"a block is named twice among bytes {at.tolist()}")
+        self._in_use(_as_offsets(offsets))
+
+    def free(self, offsets: Iterable[int]) -> None:
+        """Check blocks and give them back; raises ValueError, and frees none, as `check` does."""
+        self._vacate(*self._in_use(_as_offsets(offsets)))
 
     def give_back(self, offsets: Iterable[int]) -> None:
         """Free blocks that `check` accepted; a slab without blocks is bound to no size any more."""
         slabs, blocks, _ = self._locate(_as_offsets(offsets))
-        self._holder[slabs, blocks] = 0
-        np.subtract.at(self._used, slabs, 1)
-        self._bound[slabs[self._used[slabs] == 0]] = 0
+        self._vacate(slabs, blocks)
 
     def assign(self, offsets: Iterable[int], holder: int) -> None:
         """Give blocks that `check` accepted to another holder."""
@@ -176,6 +172,21 @@ class KvTables:
         valid &= (sizes > 0) & (rest == 0) & (within + sizes <= self.slab_bytes)
         return slabs, blocks, valid
 
+    def _in_use(self, at: Offsets) -> tuple[Offsets, Offsets]:
+        slabs, blocks, valid = self._locate(at)
+        valid[valid] = self._holder[slabs[valid], blocks[valid]] != 0
+        if not valid.all():
+            raise ValueError(f"no block in use begins at bytes {at[~valid].tolist()}")
+        ordered = np.sort(at)
+        if (ordered[1:] == ordered[:-1]).any():
+            raise ValueError(f"a block is named twice among bytes {at.tolist()}")
+        return slabs, blocks
+
+    def _vacate(self, slabs: Offsets, blocks: Offsets) -> None:
+        self._holder[slabs, blocks] = 0
+        np.subtract.at(self._used, slabs, 1)
+        self._bound[slabs[self._used[slabs] == 0]] = 0
+
     def _note_peak(self, shape: int, block_bytes: int) -> None:
         mine = self._bound == block_bytes
         now = [int(self._used[mine].sum()), int(mine.sum())]
@@ -194,4 +205,6 @@ class KvTables:
 
 
 def _as_offsets(offsets: Iterable[int]) -> Offsets:
+    if isinstance(offsets, np.ndarray):
+        return offsets
     return np.fromiter(offsets, dtype=np.int64)

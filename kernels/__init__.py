@@ -15,7 +15,7 @@ from kernels.moves import Ids
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["KvLayout", "gather", "scatter"]
+__all__ = ["KvLayout", "clear", "gather", "scatter"]
 
 MEMCPY_CHUNK = 256 * 1024
 """Bytes from which a chunk's own memcpy keeps a device's link busy: 256 KiB take 5 to 10 µs on
@@ -49,6 +49,16 @@ def scatter(
 ) -> None:
     """Copy `rows` of `source` (all rows in order when None) into blocks; else as `gather`."""
     _variant(layout, tensors).scatter(layout, tensors, block_ids, source, rows)
+
+
+def clear(layout: KvLayout, tensors: Sequence[Tensor], block_ids: Ids) -> None:
+    """Fill blocks with zeros, on CUDA one launch per region queued on the current stream.
+
+    Raises ValueError as `gather` does.
+    """
+    from kernels import batched_memcpy
+
+    batched_memcpy.clear(layout, tensors, block_ids)
 
 
 def _variant(layout: KvLayout, tensors: Sequence[Tensor]) -> ModuleType:

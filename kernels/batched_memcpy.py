@@ -1,15 +1,16 @@
-"""Gather and scatter as a batch of plain copies: one per run of neighbouring blocks and region."""
+"""Gather and scatter as plain copies: a batch per run of neighbours on one side and region."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from kernels.layout import KvLayout
-from kernels.moves import Ids, Moves
-from kernels.views import paired
+from kernels.moves import Ids, Moves, distinct, scattered
+from kernels.views import blocks_of, paired
 
 
 def gather(
@@ -35,32 +36,53 @@ def scatter(
     _copy(layout, tensors, moves, source, to_slabs=False)
 
 
+def clear(layout: KvLayout, tensors: Sequence[Tensor], block_ids: Ids) -> None:
+    """Fill the named blocks with zeros."""
+    layout.check(tensors)
+    ids = distinct("block", block_ids, layout.blocks)
+    for region in layout.regions:
+        cache = blocks_of(layout, region, tensors)
+        if cache.is_cpu:
+            cache.numpy()[ids] = 0
+        else:
+            index = torch.from_numpy(ids).pin_memory().to(cache.device, non_blocking=True)
+            cache.index_fill_(0, index, 0)
+
+
 def _copy(
     layout: KvLayout, tensors: Sequence[Tensor], moves: Moves, slabs: Tensor, *, to_slabs: bool
 ) -> None:
     """On a CPU copy at once, else queue on the current stream (slabs then must be pinned)."""
-    runs = moves.runs()
     copy = _on_host if tensors[0].is_cpu and slabs.is_cpu else _queued
     for cache, slab in paired(layout, tensors, slabs):
         if to_slabs:
-            copy(slab, cache, [(row, block) for block, row in runs])
+            copy(slab, cache, Moves(moves.rows, moves.blocks))
         else:
-            copy(cache, slab, runs)
+            copy(cache, slab, moves)
 
 
-def _on_host(target: Tensor, source: Tensor, runs: Sequence[tuple[slice, slice]]) -> None:
-    """Copy on this thread.
+def _on_host(target: Tensor, source: Tensor, moves: Moves) -> None:
+    """Copy on this thread, `moves` from rows of `source` to blocks of `target`.
 
-    NumPy's strided copy is one memcpy per chunk in C without the interpreter lock. torch's would
-    start all of its threads for every run, and wait long wherever one of them has no core.
+    NumPy's indexed copies are one memcpy per chunk, all of them in C. torch's would start all of
+    its threads for every call, and wait long wherever one of them has no core.
     """
     to, of = target.numpy(), source.numpy()
-    for there, here in runs:
-        to[there] = of[here]
+    spread = scattered(moves.rows, moves.blocks)
+    # `take` would copy whole arrays to make them contiguous.
+    if len(spread) > 1 and to.flags.c_contiguous and of.flags.c_contiguous:
+        picked = scattered(moves.blocks, moves.rows)
+        if len(picked) < len(spread):
+            for run, places in picked:
+                np.take(of, places, axis=0, out=to[run], mode="clip")
+            return
+    for run, places in spread:
+        to[places] = of[run]
 
 
-def _queued(target: Tensor, source: Tensor, runs: Sequence[tuple[slice, slice]]) -> None:
+def _queued(target: Tensor, source: Tensor, moves: Moves) -> None:
     """Queue one asynchronous memcpy per longest piece contiguous on both sides."""
+    runs = moves.runs()
     pieces = [pair for there, here in runs for pair in _pieces(target[there], source[here])]
     if pieces:
         targets, sources = zip(*pieces, strict=True)

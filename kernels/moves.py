@@ -4,23 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from operator import index
+from itertools import pairwise
 from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
 
 from kernels.layout import KvLayout
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-Ids: TypeAlias = "Sequence[int] | Tensor"
+Places: TypeAlias = NDArray[np.int64]
+Ids: TypeAlias = "Sequence[int] | Places | Tensor"
 
 
 @dataclass(frozen=True, slots=True)
 class Moves:
-    """Pairs of a block in the cache and a row of the slabs, none named twice."""
+    """Pairs of a block in the cache and a row of the slabs, none named twice, by ascending row."""
 
-    blocks: list[int]
-    rows: list[int]
+    blocks: Places
+    rows: Places
 
     @classmethod
     def of(
@@ -39,29 +43,46 @@ class Moves:
         """
         layout.check(tensors)
         check_slabs(layout, slabs)
-        blocks = _distinct("block", block_ids, layout.blocks)
+        blocks = distinct("block", block_ids, layout.blocks)
         if rows is not None:
-            places = _distinct("slab row", rows, len(slabs))
+            places = distinct("slab row", rows, len(slabs))
         else:
-            places = list(range(len(slabs)))
+            places = np.arange(len(slabs))
         if len(places) != len(blocks):
             raise ValueError(f"{len(blocks)} blocks for {len(places)} slab rows: expected as many")
-        return cls(blocks, places)
+        order = np.argsort(places)
+        return cls(blocks[order], places[order])
 
     def runs(self) -> list[tuple[slice, slice]]:
         """Return the longest stretches in which both the blocks and the rows are neighbours."""
-        blocks, rows, total, start = self.blocks, self.rows, len(self.blocks), 0
-        found: list[tuple[slice, slice]] = []
-        for stop in range(1, total + 1):
-            if (
-                stop == total
-                or blocks[stop] != blocks[stop - 1] + 1
-                or rows[stop] != rows[stop - 1] + 1
-            ):
-                ends = blocks[stop - 1] + 1, rows[stop - 1] + 1
-                found.append((slice(blocks[start], ends[0]), slice(rows[start], ends[1])))
-                start = stop
-        return found
+        edges = _edges((_steps(self.blocks) != 1) | (_steps(self.rows) != 1), len(self.blocks))
+        return list(zip(_slices(self.blocks, edges), _slices(self.rows, edges), strict=True))
+
+
+def scattered(here: Places, there: Places) -> list[tuple[slice, Places]]:
+    """Pair the longest stretches of neighbours in `here` with their places in `there`."""
+    order = here.argsort()
+    here, there = here[order], there[order]
+    edges = _edges(_steps(here) != 1, len(here))
+    places = [there[begin:end] for begin, end in pairwise(edges)]
+    return list(zip(_slices(here, edges), places, strict=True))
+
+
+def _steps(places: Places) -> Places:
+    return places[1:] - places[:-1]
+
+
+def _edges(cuts: NDArray[np.bool_], count: int) -> list[int]:
+    """Return where stretches of `count` places begin, and the end; cuts[i] parts i from i + 1."""
+    return [0, *(cuts.nonzero()[0] + 1).tolist(), count] if count else []
+
+
+def _slices(places: Places, edges: list[int]) -> list[slice]:
+    firsts = places[edges[:-1]].tolist()
+    return [
+        slice(first, first + end - begin)
+        for first, (begin, end) in zip(firsts, pairwise(edges), strict=True)
+    ]
 
 
 def check_slabs(layout: KvLayout, slabs: Tensor) -> None:
@@ -75,15 +96,15 @@ def check_slabs(layout: KvLayout, slabs: Tensor) -> None:
         )
 
 
-def _distinct(what: str, given: Ids, bound: int) -> list[int]:
-    try:
-        ids = [index(i) for i in (given if isinstance(given, Sequence) else given.tolist())]
-    except TypeError:
-        raise ValueError(f"expected a flat list of integer {what} ids, got {given!r}") from None
-    if len(set(ids)) < len(ids):
-        twice = next(i for i in ids if ids.count(i) > 1)
-        raise ValueError(f"{what} {twice} is named twice")
-    if ids and (min(ids) < 0 or max(ids) >= bound):
-        wrong = next(i for i in ids if not 0 <= i < bound)
+def distinct(what: str, given: Ids, bound: int) -> Places:
+    """Return ids as an array; ValueError unless they are integers below `bound`, each once."""
+    ids = np.asarray(given if isinstance(given, (Sequence, np.ndarray)) else given.tolist())
+    if ids.ndim != 1 or (ids.size and ids.dtype.kind not in "iu"):
+        raise ValueError(f"expected a flat list of integer {what} ids, got {given!r}")
+    ordered = np.sort(ids)
+    if (twice := ordered[1:] == ordered[:-1]).any():
+        raise ValueError(f"{what} {ordered[1:][twice][0]} is named twice")
+    if ids.size and not 0 <= ordered[0] <= ordered[-1] < bound:
+        wrong = ids[(ids < 0) | (ids >= bound)][0]
         raise ValueError(f"{what} {wrong} is out of range: there are {bound}")
-    return ids
+    return ids.astype(np.int64)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from kernels.layout import KvLayout
-from kernels.moves import Ids, Moves
+from kernels.moves import Ids, Moves, Places
 
 _BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
@@ -55,5 +55,5 @@ def _parts(
         start = stop
 
 
-def _index(ids: list[int], like: Tensor) -> Tensor:
-    return torch.tensor(ids, dtype=torch.int64, device=like.device)
+def _index(ids: Places, like: Tensor) -> Tensor:
+    return torch.from_numpy(ids).to(like.device)

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from math import gcd
 
+import numpy as np
 import torch
 import triton
 import triton.language as tl
@@ -81,7 +82,7 @@ def gather(
     staging = _staging(layout, tensors, moves, out, staging)
     if staging is None:
         return _launch(layout, tensors, moves, out, to_slabs=True)
-    dense = Moves(moves.blocks, list(range(len(moves.blocks))))
+    dense = Moves(moves.blocks, np.arange(len(moves.blocks)))
     _launch(layout, tensors, dense, staging, to_slabs=True)
     for here, there in Moves(dense.rows, moves.rows).runs():
         out[there].copy_(staging[here], non_blocking=True)
@@ -103,7 +104,7 @@ def scatter(
     staging = _staging(layout, tensors, moves, source, staging)
     if staging is None:
         return _launch(layout, tensors, moves, source, to_slabs=False)
-    dense = Moves(moves.blocks, list(range(len(moves.blocks))))
+    dense = Moves(moves.blocks, np.arange(len(moves.blocks)))
     for here, there in Moves(dense.rows, moves.rows).runs():
         staging[here].copy_(source[there], non_blocking=True)
     _launch(layout, tensors, dense, staging, to_slabs=False)
@@ -133,13 +134,16 @@ def _staging(
 def _launch(
     layout: KvLayout, tensors: Sequence[Tensor], moves: Moves, slabs: Tensor, *, to_slabs: bool
 ) -> None:
-    if not moves.blocks:
+    if not len(moves.blocks):
         return
     bases = tuple(tensor.data_ptr() for tensor in tensors)
     device = tensors[0].device
     table, addresses, strides = _table(layout, bases, device)
-    pairs = torch.tensor([moves.blocks, moves.rows], pin_memory=device.type == "cuda")
-    blocks, rows = pairs.to(device, non_blocking=True)
+    if device.type == "cuda":
+        # The table may leave its cache, and its memory be used anew, before this stream is done.
+        for column in (addresses, strides):
+            column.record_stream(torch.cuda.current_stream(device))
+    blocks, rows = _pairs(moves, device)
     align = gcd(table.align, slabs.data_ptr(), slabs.stride(0))
     word = min(align, 8)
     words = table.unit // word
@@ -162,6 +166,12 @@ def _launch(
             TILE=tile,
             TO_SLABS=to_slabs,
         )
+
+
+def _pairs(moves: Moves, device: torch.device) -> Tensor:
+    """Return the blocks and their rows on the device, int64 (2, moves)."""
+    pairs = torch.from_numpy(np.stack([moves.blocks, moves.rows]))
+    return pairs.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else pairs
 
 
 @lru_cache(maxsize=64)

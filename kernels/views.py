@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from kernels.layout import KvLayout
+from kernels.region import Region
 
 
 def paired(
@@ -17,17 +18,21 @@ def paired(
     chunk) of the slabs.
     """
     for region in layout.regions:
-        tensor = tensors[region.tensor]
-        storage = tensor.untyped_storage()
-        raw = torch.empty(0, dtype=torch.uint8, device=tensor.device).set_(storage)
-        cache = raw.as_strided(
-            (layout.blocks, *region.sizes, region.chunk),
-            (region.block_stride, *region.strides, 1),
-            tensor.data_ptr() - storage.data_ptr(),
-        )
         slab = slabs.as_strided(
             (len(slabs), *region.sizes, region.chunk),
             (slabs.stride(0), *region.dense, 1),
             slabs.storage_offset() + region.slab_offset,
         )
-        yield cache, slab
+        yield blocks_of(layout, region, tensors), slab
+
+
+def blocks_of(layout: KvLayout, region: Region, tensors: Sequence[Tensor]) -> Tensor:
+    """Return the bytes of all blocks in a region, uint8 (blocks, *sizes, chunk)."""
+    tensor = tensors[region.tensor]
+    storage = tensor.untyped_storage()
+    raw = torch.empty(0, dtype=torch.uint8, device=tensor.device).set_(storage)
+    return raw.as_strided(
+        (layout.blocks, *region.sizes, region.chunk),
+        (region.block_stride, *region.strides, 1),
+        tensor.data_ptr() - storage.data_ptr(),
+    )

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from aegaeon.claims import checks, distributions, fidelity
+from aegaeon.claims import bench, checks, distributions, fidelity
 from aegaeon.claims.model import Kind
 
-KINDS: Mapping[str, Kind] = {**checks.KINDS, **distributions.KINDS, **fidelity.KINDS}
+KINDS: Mapping[str, Kind] = {
+    **checks.KINDS,
+    **distributions.KINDS,
+    **fidelity.KINDS,
+    **bench.KINDS,
+}

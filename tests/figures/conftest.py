@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from synthetic_bench import write_bench
 from synthetic_details import write_details
 from synthetic_fidelity import write_fidelity
 from synthetic_tables import write_all
@@ -13,4 +14,5 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = write_all(tmp_path_factory.mktemp("stored"))
     write_details(folder)
     write_fidelity(folder)
+    write_bench(folder)
     return folder

@@ -4,10 +4,12 @@ import io
 import json
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pandas as pd
 import pytest
 from rich.console import Console
+from synthetic_bench import write_bench
 from synthetic_details import detail_rows, details, target_rows, write_experiment
 from synthetic_tables import CROSSINGS, PRESETS, fig04_tables, sweep_table
 
@@ -44,7 +46,7 @@ def test_claims_file_is_sound():
     assert len({claim.id for claim in claims}) == len(claims)
     for claim in claims:
         assert claim.check in KINDS, claim.id
-        assert set(claim.tables) <= {"fig04", *DETAILED, *CROSSINGS}, claim.id
+        assert set(claim.tables) <= {"fig04", "bench/live", *DETAILED, *CROSSINGS}, claim.id
         assert (claim.tolerance > 0) + (claim.at_least is not None) + (
             claim.at_most is not None
         ) == 1, claim.id
@@ -139,6 +141,39 @@ def test_a_worse_distribution_is_a_miss(edited, table, change, missed):
     write_experiment(stored, "fig14", rows, tables)
     found = {name for name, row in main_rows(stored).items() if row.verdict == "MISS"}
     assert found == missed
+
+
+def test_a_number_of_the_live_engine_is_shown_with_its_machine(edited):
+    stored = edited("fig11a")
+    write_bench(stored, E3a=1.3, E5=0.25)
+    rows = main_rows(stored)
+    assert {name for name, row in rows.items() if row.verdict == "MISS"} == {"E3a"}
+    assert rows["E3a"].ours == "1.3 (2 cores of made-up, 2026-01-02)"
+    assert (rows["E5"].expected, rows["E5"].numbers) == ("≤ 1", {"value": 0.25})
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"machine": {"cpu": "x", "cores": 1}, "made": 1}'])
+def test_a_damaged_file_of_numbers_is_no_data(edited, text):
+    stored = edited("fig11a")
+    write_bench(stored).write_text(text)
+    row = main_rows(stored)["E1"]
+    assert (row.verdict, row.ours) == ("NO DATA", "–")
+    assert "damaged" in row.reason
+
+
+def test_a_number_that_is_not_stored_is_no_data(stored):
+    claim = Claim("E", "", "", "bench", ("bench/live",), column="newcomer", at_most=1.0)
+    assert "no number 'newcomer'" in judge(claim, stored).reason
+
+
+def test_claims_have_the_targets_of_the_stored_numbers():
+    path = Path(__file__).parents[2] / "runs" / "stored" / "bench" / "live.json"
+    numbers = json.loads(path.read_text(encoding="utf-8"))["numbers"]
+    targets = {
+        n["name"]: (n["at_most"], n["at_least"]) for n in numbers if n["reached"] is not None
+    }
+    claims = [claim for claim in load_claims() if claim.check == "bench"]
+    assert {claim.column: (claim.at_most, claim.at_least) for claim in claims} == targets
 
 
 def test_targets_in_the_wrong_order_miss(edited):

@@ -4,12 +4,14 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+import numpy as np  # noqa: E402
 from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 from random_caches import caches, moves, paged, random_bytes  # noqa: E402
 
 import kernels  # noqa: E402
 from kernels import KvLayout, batched_memcpy, reference  # noqa: E402
+from kernels.moves import scattered  # noqa: E402
 
 FEW = settings(max_examples=15, deadline=None)
 MANY = settings(max_examples=80, deadline=None)
@@ -155,6 +157,52 @@ def test_a_round_trip_restores_the_cache(data, cache):
     kernels.scatter(cache.layout, cache.tensors, ids, noise, rows)
     kernels.scatter(cache.layout, cache.tensors, ids, slabs, rows)
     assert all(torch.equal(b, a) for b, a in zip(cache.buffers, before, strict=True))
+
+
+@MANY
+@given(data=st.data(), cache=caches())
+def test_clearing_zeroes_the_named_blocks_and_nothing_else(data, cache):
+    ids, _, _ = data.draw(moves(cache.layout))
+    for buffer in cache.buffers:
+        buffer.fill_(0xA5)
+    kernels.clear(cache.layout, cache.tensors, ids)
+    cleared = sum(int((buffer == 0).sum()) for buffer in cache.buffers)
+    assert cleared == len(ids) * cache.layout.block_bytes
+    assert all(cache.block(index).count_nonzero() == 0 for index in ids)
+    with pytest.raises(ValueError, match="out of range"):
+        kernels.clear(cache.layout, cache.tensors, [cache.layout.blocks])
+
+
+@MANY
+@given(data=st.data())
+def test_stretches_of_neighbours_hold_every_pair_once(data):
+    here = data.draw(st.lists(st.integers(0, 12), unique=True))
+    there = data.draw(st.permutations(range(20)))[: len(here)]
+    found = scattered(np.array(here, dtype=np.int64), np.array(there, dtype=np.int64))
+    pairs, everywhere = {}, np.arange(40)
+    for run, places in found:
+        assert run.stop not in here
+        assert run.start - 1 not in here
+        pairs.update(zip(everywhere[run].tolist(), places.tolist(), strict=True))
+    assert pairs == dict(zip(here, there, strict=True))
+
+
+@pytest.mark.parametrize("name", ["gather", "scatter"])
+def test_many_blocks_of_one_chunk_are_one_call(monkeypatch, name):
+    cache = paged([1, 40, 64], [0, 1, 2])
+    ids = torch.randperm(40)[:20].sort().values
+    calls = []
+    real = batched_memcpy.scattered
+
+    def counted(*arguments):
+        calls.append(len(real(*arguments)))
+        return real(*arguments)
+
+    monkeypatch.setattr(batched_memcpy, "scattered", counted)
+    slabs = random_bytes(20, cache.layout.block_bytes)
+    getattr(kernels, name)(cache.layout, cache.tensors, ids, slabs)
+    assert min(calls) == 1
+    assert torch.equal(slabs, torch.stack([cache.block(block) for block in ids]))
 
 
 def test_portable_slabs_move_between_stride_orders(variants):

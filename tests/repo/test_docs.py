@@ -10,6 +10,8 @@ import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
+from aegaeon.claims import check
+from aegaeon.claims.report import markdown
 from aegaeon.config import from_hydra
 from aegaeon.core import Slo
 from aegaeon.results.commands import columns_text
@@ -56,6 +58,11 @@ def test_documented_run_composes(command) -> None:
     ]
     with initialize_config_dir(str(CONF), version_base="1.3"):
         from_hydra(compose("config", overrides=["~local", *first]))
+
+
+def test_the_table_of_claims_is_that_of_the_stored_results() -> None:
+    table = markdown(check(ROOT / "runs" / "stored"))
+    assert table in (ROOT / "docs" / "claims.md").read_text()
 
 
 def test_enough_commands_are_documented() -> None:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from aegaeon.engine.bench.numbers import Number
 
 PARTS = ("weights", "kv", "engines", "pooling")
+# What `aegaeon claims` reads.
+STORED = Path("runs/stored/bench/live.json")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -28,8 +30,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--megabytes", type=int, default=128, help="weights of a switch (128)")
     parser.add_argument("--models", type=int, default=20, help="engines in one process (20)")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="parts (all)")
-    parser.add_argument("--out", type=Path, default=Path("runs/bench_live.json"), help="file")
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--out", type=Path, default=Path("runs/bench_live.json"), help="file")
+    where.add_argument("--store", action="store_true", help=f"keep them for claims, in {STORED}")
     options = parser.parse_args(argv)
+    if options.store and set(options.only) != set(PARTS):
+        parser.error("--store: claims need every number; leave --only out")
     if options.rounds < 1 or options.models < 3 or options.megabytes < 1:
         parser.error("--rounds and --megabytes: expected at least 1; --models: at least 3")
     try:
@@ -46,15 +52,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.exit(2, f"error: {error}\n")
     about = machine()
     show(numbers, f"{device}, {about['cpu']}, load {about['load']}: medians of {options.rounds}")
-    store(numbers, options.rounds, options.out)
-    print(options.out)
+    path = STORED if options.store else options.out
+    store(numbers, options.rounds, path)
+    print(path)
     return int(any(number.reached is False for number in numbers))
 
 
 def _measure(name: str, options: argparse.Namespace) -> list[Number]:
     import torch
 
-    from aegaeon.engine.bench.copies import kv_restore, weights
+    from aegaeon.engine.bench.copies import KV_BLOCKS, kv_restore, weights
     from aegaeon.engine.memory import open_device
 
     # The base is one thread's memcpy, so the engine may use no more.
@@ -64,7 +71,7 @@ def _measure(name: str, options: argparse.Namespace) -> list[Number]:
     if "weights" in options.only:
         numbers += weights(device, options.megabytes << 20, options.rounds)
     if "kv" in options.only:
-        numbers += kv_restore(device, options.rounds)
+        numbers += [kv_restore(device, options.rounds, blocks) for blocks in KV_BLOCKS]
     with tempfile.TemporaryDirectory() as folder:
         if "engines" in options.only:
             from aegaeon.engine.bench.engines import many

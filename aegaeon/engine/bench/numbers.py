@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -15,6 +14,8 @@ from rich.console import Console
 from rich.table import Table
 
 from aegaeon.engine.nodes import fingerprint
+from aegaeon.results import provenance
+from aegaeon.results.files import write_text
 
 _WIDTH = 120
 _Taken = TypeVar("_Taken")
@@ -66,16 +67,9 @@ def in_turns(ways: Mapping[str, Callable[[], _Taken]], rounds: int) -> dict[str,
 
 
 def machine() -> dict[str, object]:
-    """Return what the numbers depend on: processor, memory, load, and versions of everything."""
-    text = (
-        Path("/proc/cpuinfo").read_text(encoding="utf-8") if Path("/proc/cpuinfo").exists() else ""
-    )
-    models = [line.split(":", 1)[1].strip() for line in text.splitlines() if "model name" in line]
-    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    """Return what the numbers depend on: the machine, its load, and versions of everything."""
     return {
-        "cpu": models[0] if models else platform.machine(),
-        "cores": os.cpu_count(),
-        "memory_gb": round(pages / 1e9, 1),
+        **provenance.machine(),
         "load": round(os.getloadavg()[0], 1),
         "omp_threads": os.environ.get("OMP_NUM_THREADS", ""),
         **fingerprint(),
@@ -98,14 +92,12 @@ def show(numbers: Sequence[Number], title: str) -> None:
 
 
 def store(numbers: Sequence[Number], rounds: int, path: Path) -> None:
-    """Write the numbers and the machine as JSON."""
+    """Write the numbers, the commit and the machine as JSON, in one step."""
     content = {
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
+        "git_sha": provenance.git_state().label,
         "machine": machine(),
         "rounds": rounds,
         "numbers": [asdict(n) | {"target": n.target, "reached": n.reached} for n in numbers],
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    temporary.rename(path)
+    write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", path)

@@ -33,6 +33,9 @@ class Stream(Protocol):
     def copy(self, dst: torch.Tensor, src: torch.Tensor) -> None:
         """Queue a copy of equal shapes; the caller keeps both alive until a later event is done."""
 
+    def launch(self, work: Callable[[], object]) -> None:
+        """Queue what `work` does: on CUDA what it launches on torch's current stream."""
+
     def record(self) -> Event:
         """Return an event that is done when all work queued so far is."""
 
@@ -100,6 +103,9 @@ class _CpuStream:
     def copy(self, dst: torch.Tensor, src: torch.Tensor) -> None:
         _memcpy(dst, src)
 
+    def launch(self, work: Callable[[], object]) -> None:
+        work()
+
     def record(self) -> Event:
         return _Done()
 
@@ -125,7 +131,7 @@ class _ThreadStream:
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="copy-stream")
         self._failed: BaseException | None = None
 
-    def _run(self, work: Callable[[], None]) -> None:
+    def _run(self, work: Callable[[], object]) -> None:
         # After a failure the queue stays failed, so that no later event claims its bytes arrived.
         if self._failed is not None:
             raise self._failed
@@ -136,7 +142,10 @@ class _ThreadStream:
             raise
 
     def copy(self, dst: torch.Tensor, src: torch.Tensor) -> None:
-        self._worker.submit(self._run, lambda: _memcpy(dst, src))
+        self.launch(lambda: _memcpy(dst, src))
+
+    def launch(self, work: Callable[[], object]) -> None:
+        self._worker.submit(self._run, work)
 
     def record(self) -> Event:
         return _ThreadEvent(self._worker.submit(self._run, lambda: None))
@@ -201,6 +210,10 @@ class _CudaStream:
     def copy(self, dst: torch.Tensor, src: torch.Tensor) -> None:
         with torch.cuda.stream(self.raw):
             dst.copy_(src, non_blocking=True)
+
+    def launch(self, work: Callable[[], object]) -> None:
+        with torch.cuda.stream(self.raw):
+            work()
 
     def record(self) -> Event:
         event = torch.cuda.Event()

@@ -82,10 +82,36 @@ class KvLayout:
         """The first byte after the last block."""
         return max([s.start + (self.blocks - 1) * s.pitch + s.length for s in self.segments])
 
+    def views(self, arena: torch.Tensor) -> list[torch.Tensor]:
+        """Return the blocks' bytes in an arena, uint8 [blocks, segments, length] each.
+
+        One view holds all of neighbouring segments that are alike and equally spaced.
+        """
+        groups: list[list[Segment]] = []
+        for segment in self.segments:
+            group = groups[-1] if groups else []
+            if group and _continues(group, segment):
+                group.append(segment)
+            else:
+                groups.append([segment])
+        views = []
+        for group in groups:
+            first = group[0]
+            gap = group[1].start - first.start if len(group) > 1 else first.length
+            shape = (self.blocks, len(group), first.length)
+            views.append(arena.as_strided(shape, (first.pitch, gap, 1), first.start))
+        return views
+
     @property
     def unit(self) -> int:
         """The largest size of which all block boundaries are multiples."""
         return math.gcd(*[n for s in self.segments for n in (s.start, s.pitch, s.length)])
+
+
+def _continues(group: list[Segment], segment: Segment) -> bool:
+    last = group[-1]
+    alike = (last.pitch, last.length) == (segment.pitch, segment.length)
+    return alike and (len(group) == 1 or segment.start - last.start == last.start - group[-2].start)
 
 
 @dataclass(slots=True)
@@ -158,9 +184,11 @@ class KvArena:
 
     def conflicts(self, shell: str, blocks: Iterable[int]) -> dict[str, Ids]:
         """Return, by shell, the resident blocks of others that overlap `blocks`; {} if none."""
-        index = self._shells[shell].index
         owners = self._owner[self._units(shell, blocks)]
-        others = np.unique(owners[(owners != _NOBODY) & (owners >> 32 != index)])
+        foreign = self._foreign(shell, owners)
+        if not foreign.any():
+            return {}
+        others = np.unique(owners[foreign])
         names = {state.index: name for name, state in self._shells.items()}
         return {
             names[int(other)]: others[others >> 32 == other] & 0xFFFFFFFF
@@ -174,8 +202,7 @@ class KvArena:
         """
         ids = _as_ids(blocks)
         owners = self._owner[self._units(shell, ids)]
-        foreign = (owners != _NOBODY) & (owners >> 32 != self._shells[shell].index)
-        clear: Ids = ids[~foreign.any(axis=1)]
+        clear: Ids = ids[~self._foreign(shell, owners).any(axis=1)]
         return clear
 
     def claim(self, shell: str, blocks: Iterable[int]) -> None:
@@ -184,10 +211,12 @@ class KvArena:
         An engine that writes to its null block (id 0) has to claim that too.
         """
         ids = _as_ids(blocks)
-        if others := self.conflicts(shell, ids):
-            raise ValueError(f"shell {shell} claims bytes that blocks of {sorted(others)} hold")
+        units = self._units(shell, ids)
+        if self._foreign(shell, self._owner[units]).any():
+            others = sorted(self.conflicts(shell, ids))
+            raise ValueError(f"shell {shell} claims bytes that blocks of {others} hold")
         state = self._shells[shell]
-        self._owner[self._units(shell, ids)] = (state.index << 32 | ids)[:, None]
+        self._owner[units] = (state.index << 32 | ids)[:, None]
         state.resident[ids] = True
 
     def release(self, shell: str, blocks: Iterable[int]) -> None:
@@ -197,6 +226,12 @@ class KvArena:
         ids = ids[state.resident[ids]]
         self._owner[self._units(shell, ids)] = _NOBODY
         state.resident[ids] = False
+
+    def _foreign(self, shell: str, owners: Ids) -> npt.NDArray[np.bool_]:
+        """Return which of these entries of the table are another shell's."""
+        mine = self._shells[shell].index
+        others: npt.NDArray[np.bool_] = (owners != _NOBODY) & (owners >> 32 != mine)
+        return others
 
     def _units(self, shell: str, blocks: Iterable[int]) -> Ids:
         """Return the table's entries that make up each block, int64 [blocks, units of a block]."""
@@ -210,10 +245,10 @@ class KvArena:
             (s.start + ids[:, None] * s.pitch) // self._unit + np.arange(s.length // self._unit)
             for s in layout.segments
         ]
-        return np.concatenate(parts, axis=1)
+        return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
 
 
 def _as_ids(blocks: Iterable[int]) -> Ids:
     if isinstance(blocks, np.ndarray):
-        return blocks.astype(np.int64)
+        return blocks.astype(np.int64, copy=False)
     return np.fromiter(blocks, dtype=np.int64)

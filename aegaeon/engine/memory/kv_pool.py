@@ -19,7 +19,7 @@ import torch
 from aegaeon.engine.memory.device import CpuDevice, Device, Event
 from aegaeon.engine.memory.shared import SharedDirectory, create_file, locked, map_file
 from aegaeon.errors import UserError
-from aegaeon.slabs import KvTables, ShapeUse
+from aegaeon.slabs import KvTables, Offsets, ShapeUse
 from aegaeon.slabs import PoolFull as PoolFull  # also where the memory room offers it
 
 _HEADER = 2
@@ -48,6 +48,7 @@ class KvPool:
             raise UserError(f"{shared.path}: holds no KV pool named {name}: {error}") from error
         books = memoryview(map_file(self._books, os.fstat(self._books).st_size))
         slab_bytes, slabs = np.frombuffer(books, np.int64, _HEADER).tolist()
+        self.slab_bytes: int = slab_bytes
         self._tables = KvTables(books[8 * _HEADER :], slab_bytes, slabs)
         self.bytes = torch.frombuffer(map_file(data, slab_bytes * slabs), dtype=torch.uint8)
         os.close(data)
@@ -105,21 +106,31 @@ class KvPool:
         """Return one block's bytes, uint8 [block_bytes]."""
         return self.bytes[offset : offset + block_bytes]
 
-    def copying(self, offsets: Iterable[int], event: Event) -> None:
-        """Note that a copy from or to these blocks is in flight until `event` is done."""
-        with self._mutex:
-            self._copies.append((event, frozenset(offsets)))
+    def rows(self, slab: int, block_bytes: int) -> torch.Tensor:
+        """Return a slab as the blocks of this size it has room for, uint8 [blocks, block_bytes]."""
+        start, count = slab * self.slab_bytes, self.slab_bytes // block_bytes
+        return self.bytes[start : start + count * block_bytes].view(count, block_bytes)
 
-    def free(self, offsets: Sequence[int]) -> None:
+    def copying(self, offsets: Sequence[int] | Offsets, event: Event) -> None:
+        """Note that a copy from or to these blocks is in flight until `event` is done."""
+        if not event.done():
+            with self._mutex:
+                self._copies.append((event, frozenset(_listed(offsets))))
+
+    def free(self, offsets: Sequence[int] | Offsets) -> None:
         """Give blocks back, at once or, those with a copy in flight, when that is done.
 
         Raises ValueError, and frees nothing, if one of them is not in use.
         """
         with self._locked():
+            if not self._copies:
+                self._tables.free(offsets)
+                return
             self._tables.check(offsets)
-            if not self._leaving.isdisjoint(offsets):
+            leaving = _listed(offsets)
+            if not self._leaving.isdisjoint(leaving):
                 raise ValueError("a block was freed twice while its copy was in flight")
-            self._leaving.update(offsets)
+            self._leaving.update(leaving)
             self._reclaim()
 
     def hand_over(self, offsets: Sequence[int], holder: int) -> None:
@@ -197,3 +208,8 @@ class KvPool:
         busy = frozenset().union(*[blocks for _, blocks in self._copies])
         self._tables.give_back(self._leaving - busy)
         self._leaving &= busy
+
+
+def _listed(offsets: Sequence[int] | Offsets) -> Sequence[int]:
+    found: Sequence[int] = offsets.tolist() if isinstance(offsets, np.ndarray) else offsets
+    return found

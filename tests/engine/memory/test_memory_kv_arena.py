@@ -49,6 +49,24 @@ def test_groups_of_layers_join_and_may_overlay_each_other():
         layer_major(4, 512, 1) + layer_major(5, 512, 1)
 
 
+def test_views_hold_every_block_and_join_layers_that_are_equally_spaced():
+    arena = torch.arange(SIZE, dtype=torch.int64) % 251
+    arena = arena.to(torch.uint8)
+    uneven = KvLayout(4, tuple([Segment(at, 512, 256) for at in (0, 2048, 4096, 9000)]))
+    for layout, count in (
+        (block_major(8, 512, 3, offset=4096), 1),
+        (layer_major(6, 1024, 4), 1),
+        (layer_major(6, 1024, 2) + layer_major(6, 512, 2, offset=16384), 2),
+        (uneven, 2),
+    ):
+        views = layout.views(arena)
+        assert len(views) == count
+        for block in range(layout.blocks):
+            joined = torch.cat([view[block].flatten() for view in views])
+            ranges = [arena[r.start : r.stop] for r in block_ranges(layout, block)]
+            assert torch.equal(joined, torch.cat(ranges))
+
+
 def test_shells_overlay_and_ranges_of_one_shell_do_not():
     arena = KvArena(FakeDevice(), SIZE)
     first, second = arena.carve("a", 5000), arena.carve("a", 100)

@@ -45,6 +45,14 @@ def test_blocks_of_one_size_fill_a_slab_and_return_it(pool):
     assert len(pool.alloc(SLAB, SLABS)) == SLABS
 
 
+def test_a_slab_is_rows_of_blocks(pool):
+    for offset in pool.alloc(100, 12):
+        slab, within = divmod(offset, SLAB)
+        pool.block(offset, 100).fill_(offset % 251)
+        assert pool.rows(slab, 100).shape == (SLAB // 100, 100)
+        assert bool((pool.rows(slab, 100)[within // 100] == offset % 251).all())
+
+
 def test_fullest_slab_is_filled_first_so_that_others_run_empty(pool):
     blocks = pool.alloc(256, 8)
     by_slab = [blocks[:4], blocks[4:]]

@@ -1,5 +1,6 @@
 """Bytes of KV blocks survive any order of steps, hand-overs and frees, on a device that is late."""
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -7,6 +8,9 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
 pytest.importorskip("torch")
 
+import torch
+
+from aegaeon.engine.kv_mover import KvMover
 from aegaeon.engine.kv_store import NULL_BLOCK, KvStore
 from aegaeon.engine.memory import (
     FakeDevice,
@@ -16,6 +20,7 @@ from aegaeon.engine.memory import (
     PoolFull,
     SharedDirectory,
 )
+from aegaeon.engine.memory.device import CpuDevice
 from aegaeon.engine.memory.kv_arena import Segment
 
 pytestmark = pytest.mark.live
@@ -30,6 +35,34 @@ def layouts():
         name: KvLayout(ARENA // size, (Segment(0, size, size),)) for name, size in SHAPES.items()
     }
     return found | {"e": KvLayout.of_layers(8, 1024, 2, ARENA // 2, 1024)}
+
+
+@pytest.mark.parametrize("name", list(layouts()))
+def test_ranks_keep_their_parts_of_a_block_one_after_the_other(name, tmp_path):
+    layout, ranks, count = layouts()[name], 2, 3
+    device = CpuDevice()
+    with SharedDirectory.create("ranks", tmp_path) as shared:
+        pool = KvPool.create(shared, 2 * ranks * layout.block_bytes, 2, device)
+        offsets = np.array(pool.alloc(ranks * layout.block_bytes, count))
+        blocks, none = np.array([3, 1, 2]), offsets[:0]
+        for rank in range(ranks):
+            arena = torch.randint(0, 256, (ARENA,), dtype=torch.uint8)
+            before = arena.clone()
+            mover = KvMover(device, arena, pool, rank)
+            mover.add(name, layout)
+            mover.out(name, blocks, offsets)
+            for block, at in zip(blocks, offsets.tolist(), strict=True):
+                parts = [
+                    before[s.start + block * s.pitch : s.start + block * s.pitch + s.length]
+                    for s in layout.segments
+                ]
+                mine = pool.block(at + rank * layout.block_bytes, layout.block_bytes)
+                assert torch.equal(mine, torch.cat(parts))
+            mover.back(name, none, none, blocks)
+            assert not torch.equal(arena, before)
+            mover.back(name, blocks, offsets, none)
+            assert torch.equal(arena, before)
+        pool.close()
 
 
 class Blocks(RuleBasedStateMachine):
