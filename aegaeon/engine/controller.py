@@ -55,7 +55,8 @@ class Port(Protocol):
     def restart(self, requests: Collection[int], again: bool) -> None:
         """Bury the dead instance, free the KV of itself and of `requests` that were sent to it.
 
-        With `again` it is made anew, which a message tells. Must not wait for any of that.
+        A message tells when that is done. With `again` it is made anew, which another message
+        tells. Must not wait for any of that.
         """
         ...
 
@@ -68,8 +69,9 @@ class Port(Protocol):
 class Message:
     """Events of one instance, or its end, which is premature if there is an `error`.
 
-    A message of an earlier `epoch` of the instance is late. `ready` says that the instance, made
-    again, takes requests; `fatal` that the run cannot go on, whatever the instance.
+    A message of an earlier `epoch` of the instance is late. `buried` says that a dead instance and
+    what it was sent hold no memory any more, `ready` that the instance, made again, takes requests;
+    `fatal` that the run cannot go on, whatever the instance.
     """
 
     instance: int
@@ -77,6 +79,7 @@ class Message:
     ended: bool = False
     error: str | None = None
     epoch: int = 0
+    buried: bool = False
     ready: bool = False
     fatal: bool = False
     carried: Carried | None = None
@@ -123,6 +126,7 @@ class Controller:
         self._tickets = 0
         self._abroad = 0
         self._journeys: dict[int, int] = {}
+        self._unburied: dict[int, list[LiveTrack]] = {}
         self._carries: list[tuple[int, Carried]] = []
         self._switches: list[tuple[int, Switched]] = []
         self._moves: list[tuple[int, Moved]] = []
@@ -176,6 +180,8 @@ class Controller:
             return
         if message.error is not None:
             self._lost(message.instance, message.error)
+        if message.buried:
+            self._buried(message.instance)
         if message.ready:
             self._back(message.instance)
         for event in message.events:
@@ -188,7 +194,7 @@ class Controller:
     def _check_alive(self) -> None:
         arrived = self._open - (len(self._arrivals) - self._next)
         waiting = arrived or not self._open
-        if self._recovery.waiting:
+        if self._recovery.waiting or self._unburied:
             # That has a time limit of its own, and tells when it is over.
             self._heard = self._clock()
         if waiting and self._clock() - self._heard >= self._stall_s:
@@ -302,17 +308,22 @@ class Controller:
             self._ports[instance].discard(event.kv, event.request)
 
     def _lost(self, instance: int, reason: str) -> None:
-        """Bury a dead instance and let its requests go on."""
+        """Bury a dead instance; its requests go on when that is done.
+
+        Earlier, the KV of their next prefill could not be told from what is freed.
+        """
         self._running.discard(instance)
         port, now = self._ports[instance], self._clock()
         if not self._open:
             port.restart((), again=False)
             return
         lost = [track for track in self.tracks.values() if track.place == instance]
-        never = self._recovery.kept(instance) | self._journeys.keys()
+        waiting = self._unburied.setdefault(instance, [])
+        owners = [t.request.id for t in [*waiting, *lost] if t.request.id not in self._journeys]
+        waiting += lost
         told = f"{reason}; {self._open} requests were open"
         again = self._recovery.lost(instance, told, len(lost), now)
-        port.restart([t.request.id for t in lost if t.request.id not in never], again)
+        port.restart(owners, again)
         self._carry_out(self._dispatcher.available(instance, False, now), now)
         for track in lost:
             self._journeys.pop(track.request.id, None)
@@ -320,7 +331,10 @@ class Controller:
             track.depart(now)
             stage = self._stages[instance]
             self._carry_out(self._dispatcher.finished(track.request, stage, instance, now), now)
-        for track in lost:
+
+    def _buried(self, instance: int) -> None:
+        now = self._clock()
+        for track in self._unburied.pop(instance, ()):
             self._go_on(track, now)
 
     def _go_on(self, track: LiveTrack, now: float) -> None:

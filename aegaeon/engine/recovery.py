@@ -86,10 +86,6 @@ class Recovery:
             box.append(request)
         return box is not None
 
-    def kept(self, instance: int) -> set[int]:
-        """Return the ids of requests that wait for an instance and never reached it."""
-        return {request.spec.id for request in self._boxes.get(instance, ())}
-
 
 def resume(track: LiveTrack) -> str | None:
     """Make a request whose instance died go on after the tokens it has; return why it cannot."""

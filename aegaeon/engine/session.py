@@ -133,7 +133,7 @@ class Session:
         self._couriers.submit(self._carry, port, kv, request, ticket, there)
 
     def restart(self, port: ActorPort, requests: Collection[int], again: bool) -> None:
-        """Begin to bury an instance and, with `again`, to make it anew; a message tells."""
+        """Begin to bury an instance and, with `again`, to make it anew; messages tell."""
         arguments = (port, port.epoch, list(requests), again)
         thread = threading.Thread(target=self._restart, args=arguments, daemon=True)
         self._repairs.append(thread)
@@ -209,13 +209,15 @@ class Session:
     def _restart(self, port: ActorPort, epoch: int, requests: list[int], again: bool) -> None:
         try:
             self._bury(port, requests)
+            self.inbox.put(Message(port.spec.id, buried=True, epoch=epoch))
             if again:
                 self._remake(port)
                 self.inbox.put(Message(port.spec.id, ready=True, epoch=epoch))
         except Exception as error:
-            if again and not self._closing:
-                what = f"{port.name} was not made again ({brief(error)}); see {port.log}"
-                self.inbox.put(Message(port.spec.id, error=what, epoch=epoch))
+            if (again or requests) and not self._closing:
+                missed = "was not made again" if again else "does not end"
+                what = f"{port.name} {missed} ({brief(error)}); see {port.log}"
+                self.inbox.put(Message(port.spec.id, error=what, epoch=epoch, fatal=not again))
 
     def _bury(self, port: ActorPort, requests: list[int]) -> None:
         """Make sure that the process is dead, then free what it held and was sent."""

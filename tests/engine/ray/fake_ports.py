@@ -79,6 +79,7 @@ class FakePort:
     def restart(self, requests, again):
         self.buried.append((list(requests), again))
         self.epoch += 1
+        self.inbox.put(Message(self.ident, buried=True, epoch=self.epoch))
         if again:
             self.inbox.put(Message(self.ident, ready=True, epoch=self.epoch))
 

@@ -81,6 +81,57 @@ def test_what_a_dead_instance_says_late_is_not_heard(bench):
     assert len(run.faults) == 1
 
 
+def test_requests_go_on_once_the_dead_instance_is_buried(bench):
+    port, order = bench.ports[1], []
+    dies_once(port)
+    accept = bench.ports[0].accept
+    bench.ports[0].accept = lambda live: (order.append(live.spec.id), accept(live))
+
+    def slow(requests, again):
+        port.epoch += 1
+        order.append("dead")
+
+    def tick(sent):
+        if sent == 2:
+            order.append("buried")
+            bench.inbox.put(Message(1, buried=True, epoch=1))
+            bench.inbox.put(Message(1, ready=True, epoch=1))
+
+    port.restart = slow
+    controller = bench.controller(request(0), request(1, arrival=0.3), stall_s=0.01, restarts=1)
+    controller._progress = tick
+    run = controller.run()
+    assert [t.failure for t in run.tracks] == [None, None]
+    # Its KV of a second prefill would be freed with what the dead instance was sent.
+    assert order == [0, "dead", 1, "buried", 0]
+
+
+def test_who_waited_for_an_instance_that_dies_again_is_buried_with_it(bench):
+    bench.ports[0].kv = KV
+    port = bench.ports[1]
+    dies_once(port)
+    restart, asked = port.restart, []
+
+    def fails_first(requests, again):
+        asked.append((sorted(requests), again))
+        if len(asked) == 1:
+            port.epoch += 1
+        else:
+            restart(requests, again)
+
+    def tick(sent):
+        if sent == 2:
+            bench.inbox.put(Message(1, error="does not end", epoch=1))
+
+    port.restart = fails_first
+    controller = bench.controller(request(0), request(1, arrival=0.3), stall_s=0.01, restarts=2)
+    controller._progress = tick
+    run = controller.run()
+    assert [t.failure for t in run.tracks] == [None, None]
+    assert asked[0] == ([0], True)
+    assert asked[1][0][0] == 0
+
+
 def test_requests_wait_for_an_instance_that_comes_back(bench):
     port = bench.ports[1]
     dies_once(port)
