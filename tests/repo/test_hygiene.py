@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from aegaeon.claims import load_claims
-from aegaeon.engine.bench.__main__ import STORED
+from aegaeon.engine.bench import STORED
 from aegaeon.reproduce import EXPERIMENTS
 from figures import REGISTRY
 

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from aegaeon.engine.bench import STORED
+
 # Spinning worker threads make tiny steps many times slower on a shared machine.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TQDM_DISABLE", "1")
@@ -18,8 +20,6 @@ if TYPE_CHECKING:
     from aegaeon.engine.bench.numbers import Number
 
 PARTS = ("weights", "kv", "engines", "pooling")
-# What `aegaeon claims` reads.
-STORED = Path("runs/stored/bench/live.json")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
