@@ -52,12 +52,11 @@ def parts(
 
 
 def place(lines: pd.DataFrame, name: str) -> str:
-    """Say where runs took place: `simulated, 16 × H800`, `live, 2 instances of … on …`."""
+    """Say where runs took place: `simulated, 16 × H800`, or live on which machine."""
     source, hardware, gpus = (common(lines, c, name) for c in ("source", "hardware", "gpus"))
     device = str(hardware).partition("x")[0]
     if device.startswith("cpu"):
-        plural, machine = "" if gpus == 1 else "s", common(lines, "machine", name)
-        return f"{source}, {gpus} instance{plural} of tiny models on {machine}"
+        return f"{source}, {common(lines, 'machine', name)}"
     return f"{source}, {gpus} × {device.upper()}"
 
 
