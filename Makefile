@@ -14,17 +14,20 @@ LIVE := .venv-live
 LIVE_BIN := $(LIVE)/bin
 LIVE_READY := $(LIVE)/.ready-$(PLATFORM)
 LIVE_LOCK := requirements-live$(if $(filter cuda,$(PLATFORM)),-cuda).lock
-LIVE_EXPERIMENTS := $(patsubst conf/experiment/%.yaml,%,$(wildcard conf/experiment/live_*.yaml))
+# The first one soon after the profile, which it tests: a machine may be another one an hour later.
+LIVE_EXPERIMENTS := live_fidelity $(filter-out live_fidelity,\
+  $(patsubst conf/experiment/%.yaml,%,$(sort $(wildcard conf/experiment/live_*.yaml))))
 # What depends on the machine's profile, and is made again with it.
 PROFILED := runs/live_fidelity runs/live_compare_simulated
-LIVE_FIGURES := fig07 fig14 fig15 fig16 live_compare fidelity
+LIVE_FIGURES := fig07 fig14 fig15a fig15b fig16 live_compare fidelity
 # Where the live results of this machine go, beside copies of the simulated ones.
 LIVE_STORED ?= runs/here
 LIVE_TESTS := tests/engine tests/kernels
 WITH_LIVE ?= $(filter Linux-x86_64-3.11,$(shell $(PYTHON) -c \
   'import platform as p; print(p.system(), p.machine(), p.python_version()[:4], sep="-")'))
-# `make test` leaves out those that start and break one Ray cluster after the other.
-LONG_LIVE_TESTS := $(addprefix --ignore=tests/engine/ray/test_ray_,session.py signals.py two_nodes.py faults.py)
+# `make test` leaves out those that start and break one Ray cluster, or instance of ranks, after the other.
+LONG_LIVE_TESTS := --ignore=tests/engine/tp \
+  $(addprefix --ignore=tests/engine/ray/test_ray_,session.py signals.py two_nodes.py faults.py)
 # PyTorch for CPUs is in no package index (docs/dependencies.md): from folders that pip's settings
 # name, else from PyTorch's own index; TORCH_FROM= takes what the package index has, with CUDA.
 TORCH := torch==2.13.0

@@ -74,7 +74,10 @@ def _on_host(target: Tensor, source: Tensor, moves: Moves) -> None:
         picked = scattered(moves.blocks, moves.rows)
         if len(picked) < len(spread):
             for run, places in picked:
-                np.take(of, places, axis=0, out=to[run], mode="clip")
+                if isinstance(places, slice):
+                    to[run] = of[places]
+                else:
+                    np.take(of, places, axis=0, out=to[run], mode="clip")
             return
     for run, places in spread:
         to[places] = of[run]

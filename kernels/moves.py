@@ -59,13 +59,20 @@ class Moves:
         return list(zip(_slices(self.blocks, edges), _slices(self.rows, edges), strict=True))
 
 
-def scattered(here: Places, there: Places) -> list[tuple[slice, Places]]:
-    """Pair the longest stretches of neighbours in `here` with their places in `there`."""
+def scattered(here: Places, there: Places) -> list[tuple[slice, slice | Places]]:
+    """Pair the longest stretches of neighbours in `here` with their places in `there`.
+
+    The place of a stretch of one is a slice, which NumPy follows faster than an index.
+    """
     order = here.argsort()
     here, there = here[order], there[order]
     edges = _edges(_steps(here) != 1, len(here))
-    places = [there[begin:end] for begin, end in pairwise(edges)]
-    return list(zip(_slices(here, edges), places, strict=True))
+    runs, singles = _slices(here, edges), _slices(there, edges)
+    places = [
+        there[begin:end] if end - begin > 1 else single
+        for (begin, end), single in zip(pairwise(edges), singles, strict=True)
+    ]
+    return list(zip(runs, places, strict=True))
 
 
 def _steps(places: Places) -> Places:

@@ -21,7 +21,7 @@ from aegaeon.doctor.facts import Database, Facts, Gpu
 from aegaeon.doctor.locks import exact_pins, installed, lock_of, read_lock
 from aegaeon.engine.memory.cleanup import find_leftovers
 from aegaeon.engine.memory.shared import SHARED_MEMORY
-from aegaeon.engine.options import LiveOptions
+from aegaeon.engine.options import LEAST_SLAB_BYTES, LiveOptions
 from aegaeon.folders import ROOT, RUNS
 from aegaeon.results.provenance import git_state
 
@@ -43,7 +43,7 @@ def probe(root: Path = ROOT, runs: Path = RUNS) -> Facts:
     shm = shutil.disk_usage(SHARED_MEMORY)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     options, git = LiveOptions(), git_state(root)
-    wanted = options.cache_bytes + options.slabs * options.slab_bytes + _RAY_STORE_BYTES
+    wanted = options.cache_bytes + options.slabs * LEAST_SLAB_BYTES + _RAY_STORE_BYTES
     mode, token = ray_token(os.environ, Path.home())
     return Facts(
         python=sys.version_info[:2],

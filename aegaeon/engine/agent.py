@@ -19,6 +19,7 @@ from aegaeon.core import ModelSpec
 from aegaeon.engine.burial import end
 from aegaeon.engine.checkpoints import DTYPES, check_checkpoint, check_random
 from aegaeon.engine.events import NO_BLOCK, HostKv, PoolSample
+from aegaeon.engine.limits import slab_bytes
 from aegaeon.engine.memory import KvPool, SharedDirectory, remove_leftovers
 from aegaeon.engine.memory.kv_pool import in_flight
 from aegaeon.engine.options import TINY, LiveOptions
@@ -54,7 +55,7 @@ class NodeAgent:
                 check_checkpoint(spec, options.checkpoints[spec.type])
         remove_leftovers()
         self._shared = self._memory.enter_context(SharedDirectory.create("node"))
-        self._pool = KvPool.create(self._shared, options.slab_bytes, options.slabs)
+        self._pool = KvPool.create(self._shared, slab_bytes(models, options), options.slabs)
         self._memory.callback(self._pool.close)
         folder = self._shared.path / "checkpoints"
         folder.mkdir()

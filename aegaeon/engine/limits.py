@@ -9,7 +9,7 @@ from dataclasses import replace
 from aegaeon.core import Deployment, Fleet, InstanceSpec, ModelSpec
 from aegaeon.engine.checkpoints import check_checkpoint, check_random
 from aegaeon.engine.memory.shared import SHARED_MEMORY
-from aegaeon.engine.options import LiveOptions, SwitchCostOptions
+from aegaeon.engine.options import LEAST_SLAB_BYTES, LiveOptions, SwitchCostOptions
 from aegaeon.errors import UserError
 from aegaeon.policy.interface import System
 
@@ -23,7 +23,7 @@ _LEAST = {
     "threads": 1,
     "kv_bytes": 0,
     "cache_bytes": 1,
-    "slab_bytes": 1,
+    "slab_bytes": 0,
     "slabs": 1,
     "block_size": 1,
     "restarts": 0,
@@ -32,6 +32,7 @@ _LEAST = {
     "max_len": 2,
 }
 _CPU_BLOCK = 32
+_BLOCKS_PER_SLAB = 16
 _ABOVE_ZERO = ("start_timeout_s", "stall_timeout_s")
 
 
@@ -100,12 +101,18 @@ def check_host(models: Sequence[ModelSpec], options: LiveOptions) -> None:
         )
     largest = max(models, key=lambda spec: spec.kv_bytes_per_token)
     block = largest.kv_bytes_per_token * options.block_size
-    if block > options.slab_bytes:
+    if block > slab_bytes(models, options):
         raise UserError(
             f"backend.slab_bytes: a KV block of {largest.type} ({options.block_size} tokens) takes "
-            f"{block:,} bytes, a slab has {options.slab_bytes:,}; raise it, or lower "
-            "backend.block_size"
+            f"{block:,} bytes, a slab has {options.slab_bytes:,}; raise it (0 makes "
+            f"room for {_BLOCKS_PER_SLAB} such blocks), or lower backend.block_size"
         )
+
+
+def slab_bytes(models: Sequence[ModelSpec], options: LiveOptions) -> int:
+    """Return the size of a slab: as asked for, else 1 MiB or 16 of the largest KV blocks."""
+    block = max([spec.kv_bytes_per_token for spec in models], default=0) * options.block_size
+    return options.slab_bytes or max(LEAST_SLAB_BYTES, _BLOCKS_PER_SLAB * block)
 
 
 def host_weights(models: Sequence[ModelSpec]) -> int:
@@ -116,7 +123,7 @@ def host_weights(models: Sequence[ModelSpec]) -> int:
 def check_shared_memory(models: Sequence[ModelSpec], options: LiveOptions) -> None:
     """Raise UserError if this machine has too little shared memory to be the run's node."""
     made = [spec for spec in models if spec.type not in options.checkpoints]
-    pool = options.slab_bytes * options.slabs
+    pool = slab_bytes(models, options) * options.slabs
     # Random models' files lie there too.
     need = pool + host_weights(models) + host_weights(made)
     free = shutil.disk_usage(SHARED_MEMORY).free

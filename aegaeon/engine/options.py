@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 TINY = "tiny-"
+# Of a slab whose size is left open.
+LEAST_SLAB_BYTES = 1 << 20
 
 
 @dataclass
@@ -20,7 +22,8 @@ class LiveOptions:
         checkpoints: folder per model type; a type called tiny-ARCHITECTURE needs none.
         kv_bytes: room for KV per device; 0 takes what the device's memory leaves.
         cache_bytes: budget of a node's host weight cache.
-        slab_bytes, slabs: a node's host KV pool.
+        slabs: size of a node's host KV pool; a slab holds blocks of one size.
+        slab_bytes: bytes of a slab; 0 takes 1 MiB, or 16 of the largest KV blocks if that is more.
         block_size: tokens per KV block.
         calibrate: tell the policies costs measured at the start instead of estimated ones.
         start_timeout_s: how long to wait for devices, and for instances to be ready.
@@ -37,7 +40,7 @@ class LiveOptions:
     checkpoints: dict[str, str] = field(default_factory=dict)
     kv_bytes: int = 0
     cache_bytes: int = 2 << 30
-    slab_bytes: int = 1 << 20
+    slab_bytes: int = 0
     slabs: int = 64
     block_size: int = 32
     calibrate: bool = True

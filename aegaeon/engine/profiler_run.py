@@ -10,7 +10,7 @@ from aegaeon.core import Deployment, Fleet, ModelSpec, Request
 from aegaeon.engine.calibrate import Measured, longest, warm_up
 from aegaeon.engine.controller import Controller
 from aegaeon.engine.crowding import crowding, neighbours
-from aegaeon.engine.limits import live_fleet
+from aegaeon.engine.limits import live_fleet, slab_bytes
 from aegaeon.engine.live import opened, prompts
 from aegaeon.engine.options import LiveOptions
 from aegaeon.engine.profiler import DECODE_STEPS, Point, Round, Sample
@@ -72,7 +72,7 @@ def grid(spec: ModelSpec, kv_bytes: float, host_bytes: float) -> list[Point]:
 def grids(models: Sequence[ModelSpec], fleet: Fleet, options: LiveOptions) -> list[Point]:
     """Return the grid of the first model of each type."""
     kv_bytes = min([spec.kv_bytes for spec in fleet])
-    host_bytes = options.slab_bytes * options.slabs / len(fleet)
+    host_bytes = slab_bytes(models, options) * options.slabs / len(fleet)
     first = {spec.type: spec for spec in reversed(models)}.values()
     return [p for spec in first for p in grid(spec, kv_bytes, host_bytes)]
 

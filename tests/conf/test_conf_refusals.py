@@ -5,8 +5,11 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
 from aegaeon.config import from_hydra
+from aegaeon.engine.limits import check_host, slab_bytes
+from aegaeon.engine.options import LiveOptions
 from aegaeon.errors import UserError
 from aegaeon.experiment import plan, run
+from profiles.catalogue import load_model
 
 
 @pytest.mark.parametrize(
@@ -65,7 +68,7 @@ def test_validation_refuses(key, value, composed) -> None:
         ("threads", 0),
         ("kv_bytes", -1),
         ("cache_bytes", 0),
-        ("slab_bytes", 0),
+        ("slab_bytes", -1),
         ("slabs", 0),
         ("block_size", 0),
         ("block_size", 48),
@@ -99,6 +102,18 @@ def test_a_live_run_is_refused_before_it_starts(overrides, named, composed) -> N
     config = from_hydra(composed("experiment=live_kick", *overrides))
     with pytest.raises(UserError, match=named):
         plan(config, seed=0)
+
+
+def test_slabs_take_the_blocks_of_whatever_models_run() -> None:
+    small, large = load_model("tiny"), load_model("llama2-7b")
+    options = LiveOptions(cache_bytes=20 << 30)
+    assert slab_bytes([small], options) == 1 << 20
+    assert slab_bytes([small, large], options) == 16 * large.kv_bytes_per_token * 32
+    check_host([small, large], options)
+    chosen = LiveOptions(cache_bytes=20 << 30, slab_bytes=12 << 20)
+    assert slab_bytes([small, large], chosen) == 12 << 20
+    with pytest.raises(UserError, match=r"slab_bytes: .* of llama2-7b .*0 makes room for 16"):
+        check_host([small, large], chosen)
 
 
 def test_checkpoints_of_other_runs_may_be_given_too(composed) -> None:

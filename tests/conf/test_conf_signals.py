@@ -69,7 +69,15 @@ def test_a_stopped_sweep_ends_with_its_workers(number, jobs, tmp_path):
     command = [sys.executable, "-m", "aegaeon.run", "-m", "experiment=fig11a", "tracking.uri=none"]
     command += [f"paths.runs={tmp_path}", f"hydra.launcher.n_jobs={jobs}"]
     mine = os.environ | {"PYTHONPATH": str(ROOT), "AEGAEON_TEST": str(tmp_path)}
-    with subprocess.Popen(command, cwd=ROOT, env=mine, stderr=subprocess.PIPE, text=True) as run:
+    with subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env=mine,
+        stderr=subprocess.PIPE,
+        text=True,
+        # Where the tests run in the background, an ignored SIGINT would be inherited.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    ) as run:
         until = time.monotonic() + 60
         while not list(tmp_path.glob("fig11a/*/run.json")) and time.monotonic() < until:
             time.sleep(0.1)

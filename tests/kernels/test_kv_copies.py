@@ -183,7 +183,9 @@ def test_stretches_of_neighbours_hold_every_pair_once(data):
     for run, places in found:
         assert run.stop not in here
         assert run.start - 1 not in here
-        pairs.update(zip(everywhere[run].tolist(), places.tolist(), strict=True))
+        assert isinstance(places, slice) == (run.stop - run.start == 1)
+        where = everywhere[places].tolist()
+        pairs.update(zip(everywhere[run].tolist(), where, strict=True))
     assert pairs == dict(zip(here, there, strict=True))
 
 

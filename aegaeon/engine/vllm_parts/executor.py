@@ -10,6 +10,7 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
 from vllm.distributed.device_communicators.cpu_communicator import CpuCommunicator
+from vllm.distributed.parallel_state import get_tp_group
 from vllm.platforms import current_platform
 from vllm.utils.network_utils import get_file_store_init_method
 from vllm.v1.executor.uniproc_executor import UniProcExecutor
@@ -43,6 +44,8 @@ def make_worker(config: VllmConfig, rendezvous: str = "", rank: int = 0) -> Work
     }
     worker.init_worker(all_kwargs=[arguments])
     worker.init_device()
+    # Nobody speaks through it, and its shared memory would outlive a process that is killed.
+    get_tp_group().mq_broadcaster = None
     worker.load_model()
     current_platform.update_block_size_for_backend(config)
     return worker

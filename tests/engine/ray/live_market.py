@@ -6,6 +6,7 @@ from pathlib import Path
 
 from aegaeon.core import Deployment, DeviceSpec, ModelCost, ModelSpec, Request, Slo
 from aegaeon.engine.memory.cleanup import find_leftovers
+from aegaeon.engine.memory.shared import SHARED_MEMORY
 
 KV_BYTES = 2 << 20
 DEVICE = DeviceSpec("cpu", 2e9, 1e10, 5e10, 8e9, 1.0, 1.0)
@@ -58,8 +59,9 @@ def alone(plan: Deployment, live, folder: Path) -> dict[int, list[int]]:
 
 
 def leftovers() -> set[Path]:
-    """Return shared memory whose maker, an agent, is dead and that nobody uses."""
-    return {found.path for found in find_leftovers() if "-node-" in found.path.name}
+    """Return shared memory whose maker, an agent, is dead and that nobody uses, or of vLLM's."""
+    ours = {found.path for found in find_leftovers() if "-node-" in found.path.name}
+    return ours | set(SHARED_MEMORY.glob("psm_*"))
 
 
 def ours(token: str | None = None, patience_s: float = 10.0) -> list[str]:

@@ -33,6 +33,8 @@ class Command:
             env=wanted,
             stderr=subprocess.PIPE,
             text=True,
+            # Where the tests run in the background, an ignored SIGINT would be inherited.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
     def wait_for(self, moment, then_s):
