@@ -163,8 +163,9 @@ bench-memory: $(LIVE_READY) ## weight switches against memcpy
 bench-kernels: $(LIVE_READY) ## gathering and scattering KV blocks against memcpy
 	$(RUN_LIVE) kernels.bench
 
-soak: $(LIVE_READY) ## random schedules, every token checked, for SOAK_S seconds (600)
-	AEGAEON_SOAK_S=$(SOAK_S) $(RUN_LIVE) pytest -s -k soak -o timeout=0 tests/engine/instance
+soak: $(LIVE_READY) ## random schedules, every token checked, for SOAK_S seconds (600); then random kills
+	AEGAEON_SOAK_S=$(SOAK_S) $(RUN_LIVE) pytest -s -m 'not gpu' -k 'soak or at_random' -o timeout=0 \
+	  tests/engine/instance tests/engine/ray/test_ray_faults.py
 
 lock: $(READY) ## resolve the dependencies anew, for all three environments
 	$(COMPILE) --universal -o requirements.lock

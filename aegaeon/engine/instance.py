@@ -10,7 +10,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aegaeon.core import (
     Decode,
@@ -38,9 +38,11 @@ from aegaeon.engine.events import (
 )
 from aegaeon.engine.kv_store import KvMove
 from aegaeon.engine.pool import DevicePool, Switch
-from aegaeon.engine.shell import Shell, Step
 from aegaeon.errors import UserError
 from aegaeon.policy.interface import Scheduler
+
+if TYPE_CHECKING:
+    from aegaeon.engine.shell import Shell, Step
 
 FLUSH_S = 0.02
 _NO_ROOM = "its KV does not fit into the device's KV arena; make kv_bytes larger"

