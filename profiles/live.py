@@ -21,7 +21,10 @@ from profiles.fit import FOLDS, score
 from profiles.leastsq import relative
 from profiles.store import Profile, SwitchFit
 
-COLUMNS = (*("instance", "plays", "kind", "stage", "type", "tokens", "batch", "nbytes", "seconds"),)
+COLUMNS = (
+    *("instance", "plays", "kind", "stage", "type"),
+    *("tokens", "batch", "steps", "nbytes", "seconds"),
+)
 SOURCE = "measured on the live engine by `aegaeon profile`"
 _POINT = ["tokens", "batch"]
 
@@ -99,13 +102,14 @@ def _wake(
     more = []
     for profile in profiles:
         mine = alone[alone["type"] == profile.model]
-        for kind, tokens, seconds in zip(
-            mine["kind"], mine["tokens"], mine["seconds"], strict=True
+        for kind, tokens, steps, seconds in zip(
+            *(mine[name] for name in ("kind", "tokens", "steps", "seconds")), strict=True
         ):
             if stage == "prefill":
                 rest = profile.prefill.seconds(tokens, tokens**2) + known.admit_prefill_s
             else:
-                rest = profile.decode.seconds(1, tokens) + known.admit_decode_s + known.kv_move_s
+                rest = steps * profile.decode.seconds(1, tokens)
+                rest += known.admit_decode_s + known.kv_move_s
             more.append(float(seconds) - rest - known.turn_s - _changed(profile, kind))
     return _rounded(max(0.0, float(np.median(more)))) if more else 0.0
 

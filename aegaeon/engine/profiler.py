@@ -54,7 +54,8 @@ class Sample:
     Kinds: `prefill` and `decode` steps; `kv_in`, KV of `nbytes` coming from the host; `overhead`,
     what a turn takes beside its steps and copies with nobody new, `admit` what it takes more for
     `batch` new requests; of `stage` each. A turn of one step after a change of model takes `host`
-    more when the weights came from there, `slot` when they were on the device.
+    more when the weights came from there, `slot` when they were on the device. `steps` is 1 but for
+    what single requests take in all (`profiler_run`).
     """
 
     kind: str
@@ -64,6 +65,7 @@ class Sample:
     batch: int
     seconds: float
     nbytes: int = 0
+    steps: int = 1
 
 
 class _Script:

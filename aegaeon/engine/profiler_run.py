@@ -26,7 +26,7 @@ MAX_TOKENS = 1024
 CYCLES = 8
 _KV_SHARE = 0.8
 _HOST_SHARE = 0.5
-_PROBE_GAP_S, _PROBE_TOKENS = 0.3, 3
+_PROBE_GAP_S, _PROBE_TOKENS = 0.5, 12
 _PROBE_LENGTHS = (16, 64, 128)
 
 
@@ -35,8 +35,8 @@ class Profiled:
     """What was measured: samples of the instances that had a part in it, and of single requests.
 
     These are of kind `send` and `hand_over`, the messages' latencies, and `alone`, from taking a
-    request in to its next token, on an instance that was idle; `alone_host` and `alone_slot` when
-    the model changed, as the kinds of switch are called.
+    request in to its last token there, on an instance that was idle; `alone_host` and `alone_slot`
+    when the model changed, as the kinds of switch are called.
     """
 
     fleet: Fleet
@@ -145,16 +145,18 @@ def alone(run: LiveRun) -> list[Sample]:
     # The first request through is not like the others.
     for track in run.tracks[1:]:
         spec, stays, times = track.request, track.stays, track.times
-        parts = [("send", "", stays[0].accepted - spec.arrival)]
+        parts = [("send", "", 0, stays[0].accepted - spec.arrival)]
         if len(stays) > 1:
-            for stay, stage, token in zip(stays, ("prefill", "decode"), times, strict=False):
-                kind = "alone" + _change(run, stay.instance, stay.accepted, token)
-                parts.append((kind, stage, token - stay.accepted))
             # The first token's time is when the simulated hand-over begins.
-            parts.append(("hand_over", "", stays[1].accepted - times[0]))
-        for kind, stage, seconds in parts:
-            length = spec.input_tokens + (stage == "decode")
-            made.append(Sample(kind, stage, spec.model, length, 1, seconds))
+            parts.append(("hand_over", "", 0, stays[1].accepted - times[0]))
+            lasts = (("prefill", 0), ("decode", len(times) - 1))
+            for stay, (stage, last) in zip(stays, lasts, strict=False):
+                kind = "alone" + _change(run, stay.instance, stay.accepted, times[last])
+                parts.append((kind, stage, last, times[last] - stay.accepted))
+        for kind, stage, last, seconds in parts:
+            # A decoding step starts with the tokens before its own.
+            length = spec.input_tokens + (last + 1) / 2 if last else spec.input_tokens
+            made.append(Sample(kind, stage, spec.model, length, 1, seconds, steps=max(1, last)))
     return made
 
 

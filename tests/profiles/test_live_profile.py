@@ -22,7 +22,7 @@ MACHINE = {"processor": "p", "torch": "2"}
 POINTS = [(n, b) for n in (8, 32, 64, 128, 240) for b in (1, 2, 4, 8)]
 
 
-def rows(kind, stage, points, seconds, nbytes=None):
+def rows(kind, stage, points, seconds, nbytes=None, steps=1):
     made = []
     for instance, plays in enumerate(("prefill", "decode")):
         for repeat in range(3):
@@ -32,7 +32,7 @@ def rows(kind, stage, points, seconds, nbytes=None):
                 mine = stage in ("", plays)
                 size = nbytes(n, b) if nbytes else 0
                 value = value if mine else 9.0
-                made.append((instance, mine, kind, stage, TYPE, float(n), b, size, value))
+                made.append((instance, mine, kind, stage, TYPE, float(n), b, steps, size, value))
     return pd.DataFrame(made, columns=list(COLUMNS))
 
 
@@ -58,7 +58,7 @@ def samples():
             rows("send", "", one, lambda n, b: 1e-3),
             rows("hand_over", "", one, lambda n, b: 2e-3),
             rows("alone", "prefill", one, lambda n, b: 0.004 + 3e-4 + 5e-5 + 7e-4),
-            rows("alone", "decode", one, lambda n, b: 0.0031 + 5e-4 + 2e-4 + 5e-5),
+            rows("alone", "decode", one, lambda n, b: 4 * 0.0031 + 5e-4 + 2e-4 + 5e-5, steps=4),
         ],
         ignore_index=True,
     ).query("kind != 'alone' or plays")
