@@ -15,6 +15,15 @@ ROOT = Path(__file__).parents[2]
 BOTH = (signal.SIGTERM, signal.SIGINT)
 
 
+@pytest.fixture
+def heard():
+    """Hear SIGINT, which is ignored where the tests run in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heard")
 @pytest.mark.parametrize("number", BOTH)
 def test_only_the_first_signal_is_heard(number, capsys):
     seen = []
