@@ -128,7 +128,7 @@ test: check ## lint, types, import rules and the default tests, live ones includ
 test-live-short: $(LIVE_READY)
 	$(RUN_LIVE) pytest $(LIVE_TESTS) $(LONG_LIVE_TESTS)
 
-test-live: $(LIVE_READY) ## all tests of engine and kernels on real vLLM and Ray, the slow ones too (a quarter of an hour)
+test-live: $(LIVE_READY) ## all tests of engine and kernels on real vLLM and Ray, the slow ones too (over 20 minutes)
 	$(RUN_LIVE) pytest -m 'not gpu' $(LIVE_TESTS)
 
 test-all: check ## the slow tests as well, but for live ones (test-live)

@@ -83,17 +83,20 @@ def start(tmp_path):
         command.process.kill()
 
 
-def test_a_stopped_run_cleans_up(start):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stopped_run_cleans_up(number, start):
     command = start(RUN)
     command.wait_for("opened", 4)
     assert len(ours(command.token, patience_s=0)) > 4
-    command.stop(signal.SIGINT, 60)
+    command.stop(number, 60)
 
 
 @pytest.mark.parametrize(
     ("arguments", "number", "moment", "then_s"),
     [
         (RUN, signal.SIGTERM, "ray", 0.0),
+        (RUN, signal.SIGINT, "ray", 1.0),
+        (RUN, signal.SIGTERM, "engines", 3.0),
         (RUN, signal.SIGINT, "engines", 0.0),
         (SWEEP, signal.SIGTERM, "engines", 6.0),
         (SWEEP, signal.SIGINT, "ray", 0.5),
