@@ -22,12 +22,12 @@ PROFILED := runs/live_fidelity runs/live_compare_simulated
 LIVE_FIGURES := fig07 fig14 fig15a fig15b fig16 live_compare fidelity
 # Where the live results of this machine go, beside copies of the simulated ones.
 LIVE_STORED ?= runs/here
-LIVE_TESTS := tests/engine tests/kernels
+LIVE_TESTS := tests/live tests/kernels
 WITH_LIVE ?= $(filter Linux-x86_64-3.11,$(shell $(PYTHON) -c \
   'import platform as p; print(p.system(), p.machine(), p.python_version()[:4], sep="-")'))
 # `make test` leaves out those that start and break one Ray cluster, or instance of ranks, after the other.
-LONG_LIVE_TESTS := --ignore=tests/engine/tp \
-  $(addprefix --ignore=tests/engine/ray/test_ray_,session.py signals.py two_nodes.py faults.py)
+LONG_LIVE_TESTS := --ignore=tests/live/tp \
+  $(addprefix --ignore=tests/live/ray/test_,session.py signals.py two_nodes.py faults.py)
 # PyTorch for CPUs is in no package index (docs/dependencies.md): from folders that pip's settings
 # name, else from PyTorch's own index; TORCH_FROM= takes what the package index has, with CUDA.
 TORCH := torch==2.13.0
@@ -155,17 +155,17 @@ bench: $(READY) ## time the simulator, per point and at market scale
 	$(BIN)/aegaeon bench --large
 
 bench-live: $(LIVE_READY) ## switches, restores and bookkeeping against memcpy and vLLM alone (STORE=1 keeps them)
-	$(RUN_LIVE) aegaeon.engine.bench $(if $(STORE),--store)
+	$(RUN_LIVE) aegaeon.live.measure.targets $(if $(STORE),--store)
 
 bench-memory: $(LIVE_READY) ## weight switches against memcpy
-	$(RUN_LIVE) aegaeon.engine.memory.bench
+	$(RUN_LIVE) aegaeon.live.measure.memory
 
 bench-kernels: $(LIVE_READY) ## gathering and scattering KV blocks against memcpy
 	$(RUN_LIVE) kernels.bench
 
 soak: $(LIVE_READY) ## random schedules, every token checked, for SOAK_S seconds (600); then random kills
 	AEGAEON_SOAK_S=$(SOAK_S) $(RUN_LIVE) pytest -s -m 'not gpu' -k 'soak or at_random' -o timeout=0 \
-	  tests/engine/instance tests/engine/ray/test_ray_faults.py
+	  tests/live/instance tests/live/ray/test_faults.py
 
 lock: $(READY) ## resolve the dependencies anew, for all three environments
 	$(COMPILE) --universal -o requirements.lock

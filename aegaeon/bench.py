@@ -12,11 +12,11 @@ from hydra import compose, initialize_config_dir
 from rich.console import Console
 from rich.table import Table
 
-from aegaeon.config import from_hydra
-from aegaeon.experiment import Plan, plan
-from aegaeon.folders import CONF
+from aegaeon.experiment.config import from_hydra
+from aegaeon.experiment.plan import Plan, plan
+from aegaeon.paths import CONF
+from aegaeon.scoring.tables import score_simulation
 from aegaeon.sim.simulator import Simulator
-from aegaeon.tables import score_simulation
 
 REPEATS = 5
 SYSTEMS = ("aegaeon", "serverlessllm", "serverlessllm_plus", "muxserve")

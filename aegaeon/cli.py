@@ -15,7 +15,7 @@ from rich.text import Text
 
 from aegaeon import __version__
 from aegaeon.errors import UserError
-from aegaeon.folders import FIGURES, RUNS, STORED
+from aegaeon.paths import FIGURES, RUNS, STORED
 from aegaeon.signals import stoppable
 
 _Parser = argparse.ArgumentParser
@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; a user's mistake is one message and code 2."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments[:1] == ["run"]:
-        from aegaeon.run import main as run
+        from aegaeon.experiment.hydra_job import main as run
 
         return run(arguments[1:])
     options = _parser().parse_args(arguments)
@@ -185,13 +185,13 @@ def _columns(options: argparse.Namespace) -> int:
 
 
 def _reproduce(options: argparse.Namespace) -> int:
-    from aegaeon.reproduce import reproduce
+    from aegaeon.experiment.reproduce import reproduce
 
     return reproduce(options.names, options.stored, everything=options.all)
 
 
 def _validate(options: argparse.Namespace) -> int:
-    from aegaeon.validation import validate
+    from aegaeon.experiment.artifact_check import validate
 
     validate(options.data)
     return 0
@@ -212,8 +212,13 @@ def _mlflow(options: argparse.Namespace) -> int:
 
 
 def _cluster(options: argparse.Namespace) -> int:
-    from aegaeon.engine.hosts import carry_out, check_port, share_token
-    from aegaeon.engine.nodes import start_lines, stop_lines
+    from aegaeon.live.ray.launcher import (
+        carry_out,
+        check_port,
+        share_token,
+        start_lines,
+        stop_lines,
+    )
 
     def say(host: str, line: str) -> None:
         Console().print(f"{host}: {line}", highlight=False, markup=False, soft_wrap=True)
@@ -237,7 +242,7 @@ def _cluster(options: argparse.Namespace) -> int:
 
 
 def _profile(options: argparse.Namespace) -> int:
-    from aegaeon.profile import profile
+    from aegaeon.experiment.profile import profile
 
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     profile(options.overrides, options.out, options.repeats)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from aegaeon.core import CostModel, Decode, Idle, Outcome, Prefill, Request, Work
 from aegaeon.policy.decode import kv_need
-from baselines.colocated import PREFILL_TOKEN_BUDGET
+from baselines.continuous_batching import PREFILL_TOKEN_BUDGET
 
 _EPSILON_S = 1e-9
 

@@ -16,7 +16,7 @@ from aegaeon.errors import UserError
 from aegaeon.policy.decode import kv_need
 from aegaeon.policy.interface import Dispatcher, Placement, Scheduler, System, serving
 from baselines.model_turns import ModelTurns
-from baselines.serverlessllm import ServerlessLLM
+from baselines.serverlessllm.ours import ServerlessLLM
 
 SWITCHES = ("drain", "in_order", "preempt")
 

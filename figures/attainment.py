@@ -12,8 +12,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from aegaeon.goodput import LEVEL, Sweep, sweep
 from aegaeon.results.store import load_stored
+from aegaeon.scoring.goodput import LEVEL, Sweep, sweep
 from figures.canvas import POINTS_PER_INCH, Grid, canvas, footnote, provenance
 from figures.header import header, number
 from figures.labels import spread

@@ -9,7 +9,7 @@ from textwrap import wrap
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from aegaeon.goodput import Sweep
+from aegaeon.scoring.goodput import Sweep
 from figures.style import GREY, NOTE_SIZE
 
 POINTS_PER_INCH = 72

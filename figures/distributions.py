@@ -13,8 +13,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from aegaeon.goodput import common
 from aegaeon.results.details import kept, with_rows
+from aegaeon.scoring.goodput import common
 from figures.canvas import Grid, canvas, footnote
 from figures.paper import Reference, references
 from figures.style import INK, LABEL_SIZE

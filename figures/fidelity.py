@@ -11,8 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
-from aegaeon.fidelity import paired_requests, paired_runs, relative_errors
-from aegaeon.goodput import common
+from aegaeon.scoring.fidelity import paired_requests, paired_runs, relative_errors
+from aegaeon.scoring.goodput import common
 from figures.attainment import Render
 from figures.canvas import Grid, canvas, footnote
 from figures.style import GREY, INK, NOTE_SIZE

@@ -11,9 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-from aegaeon.goodput import common
 from aegaeon.results.details import load_details
 from aegaeon.results.store import load_stored
+from aegaeon.scoring.goodput import common
 from figures.attainment import Render
 from figures.canvas import Grid, canvas, footnote
 from figures.labels import spread

@@ -8,7 +8,7 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from aegaeon.goodput import PoolUse, fragmentation
+from aegaeon.scoring.goodput import PoolUse, fragmentation
 from figures.attainment import Render
 from figures.canvas import Grid
 from figures.distributions import SIMULATED, Part, frame, parts

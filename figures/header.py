@@ -8,7 +8,7 @@ from functools import partial
 
 from matplotlib.axes import Axes
 
-from aegaeon.goodput import Crossing, Sweep
+from aegaeon.scoring.goodput import Crossing, Sweep
 from figures.canvas import POINTS_PER_INCH, Grid
 from figures.labels import spread
 from figures.paper import Reference

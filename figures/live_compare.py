@@ -9,8 +9,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from aegaeon.goodput import Sweep, common, sweep
 from aegaeon.results.store import load_stored
+from aegaeon.scoring.goodput import Sweep, common, sweep
 from figures.attainment import Panel, Render, draw
 from figures.canvas import Grid, canvas, footnote
 from figures.style import look, ordered

@@ -8,8 +8,8 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from aegaeon.goodput import Sweep, sweep
 from aegaeon.results.store import load_stored
+from aegaeon.scoring.goodput import Sweep, sweep
 from figures.attainment import Panel, Render
 from figures.canvas import Grid, canvas, footnote, provenance
 from figures.header import load_label

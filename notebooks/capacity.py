@@ -18,12 +18,12 @@ from functools import cache
 import matplotlib.pyplot as plt
 from hydra import compose, initialize_config_dir
 
-from aegaeon.config import from_hydra
 from aegaeon.errors import UserError
-from aegaeon.experiment import plan, run
-from aegaeon.folders import ROOT
-from aegaeon.goodput import LEVEL, sweep
+from aegaeon.experiment.config import from_hydra
+from aegaeon.experiment.plan import plan, run
+from aegaeon.paths import ROOT
 from aegaeon.results.store import load_stored
+from aegaeon.scoring.goodput import LEVEL, sweep
 from aegaeon.sim.occupancy import expected_active
 
 # %% [markdown]

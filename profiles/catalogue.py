@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
 
 from aegaeon.core import DeviceSpec, ModelSpec
 from aegaeon.errors import UserError
-
-CONF = Path(__file__).resolve().parents[1] / "conf"
+from aegaeon.paths import CONF
 
 
 def _entry(group: str, name: str) -> dict[Any, Any]:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from profiles.fit import features, fit_decode, fit_prefill, rounded
+from profiles.artifact_fit import features, fit_decode, fit_prefill, rounded
 from profiles.leastsq import Array, relative
 from profiles.store import DecodeFit, PrefillFit
 

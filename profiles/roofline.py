@@ -122,7 +122,7 @@ def load_roofline(folder: Path = FOLDER) -> Roofline:
 
 def main() -> None:
     """Calibrate, write `roofline.json` and the table of errors in `profiles/README.md`."""
-    from profiles.calibration import recalibrate, update_readme
+    from profiles.roofline_fit import recalibrate, update_readme
 
     try:
         update_readme(FOLDER / "README.md", recalibrate())

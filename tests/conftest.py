@@ -1,9 +1,14 @@
-"""Fixtures that several rooms' tests share."""
+"""Fixtures that the tests of several packages share."""
 
 import os
 from pathlib import Path
 
 import pytest
+
+from tests.support.synthetic_bench import write_bench
+from tests.support.synthetic_details import write_details
+from tests.support.synthetic_fidelity import write_fidelity
+from tests.support.synthetic_tables import write_all
 
 
 @pytest.fixture(scope="session")
@@ -13,4 +18,14 @@ def shared_data() -> Path:
     folder = Path(os.environ.get("AEGAEON_DATA", default))
     if not folder.is_dir():
         pytest.skip("public data folder absent; set AEGAEON_DATA to run this test")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder of made-up stored tables."""
+    folder = write_all(tmp_path_factory.mktemp("stored"))
+    write_details(folder)
+    write_fidelity(folder)
+    write_bench(folder)
     return folder

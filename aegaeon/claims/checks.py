@@ -11,9 +11,9 @@ import pandas as pd
 
 from aegaeon.claims.model import Claim, Finding, Kind, NoDataError
 from aegaeon.errors import UserError
-from aegaeon.goodput import Sweep, common, sweep
 from aegaeon.policy.quota import decode_quotas
 from aegaeon.results.store import load_stored
+from aegaeon.scoring.goodput import Sweep, common, sweep
 
 
 def _table(name: str, stored: Path) -> pd.DataFrame:

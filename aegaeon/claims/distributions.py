@@ -10,8 +10,8 @@ import pandas as pd
 
 from aegaeon.claims.model import Claim, Finding, Kind, NoDataError
 from aegaeon.errors import UserError
-from aegaeon.goodput import fragmentation
 from aegaeon.results.details import with_rows
+from aegaeon.scoring.goodput import fragmentation
 
 _OF_ROWS = ("system", "num_models", "rate_rps")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from aegaeon.claims.model import Claim, Finding, Kind, NoDataError
 from aegaeon.errors import UserError
-from aegaeon.fidelity import fidelity
+from aegaeon.scoring.fidelity import fidelity
 
 
 def error_of(claim: Claim, stored: Path) -> Finding:

@@ -11,7 +11,7 @@ from rich.table import Table
 from aegaeon.doctor.checks import MACHINE
 from aegaeon.doctor.facts import Facts, Finding, Status
 from aegaeon.doctor.software import SOFTWARE
-from aegaeon.engine.memory.cleanup import remove_leftovers
+from aegaeon.live.memory.cleanup import remove_leftovers
 
 _STYLES = {Status.OK: "green", Status.WARNING: "yellow", Status.PROBLEM: "bold red"}
 _WIDTH = 120

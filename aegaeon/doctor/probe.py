@@ -19,10 +19,10 @@ import numpy as np
 
 from aegaeon.doctor.facts import Database, Facts, Gpu
 from aegaeon.doctor.locks import exact_pins, installed, lock_of, read_lock
-from aegaeon.engine.memory.cleanup import find_leftovers
-from aegaeon.engine.memory.shared import SHARED_MEMORY
-from aegaeon.engine.options import LEAST_SLAB_BYTES, LiveOptions
-from aegaeon.folders import ROOT, RUNS
+from aegaeon.live.memory.cleanup import find_leftovers
+from aegaeon.live.memory.shared import SHARED_MEMORY
+from aegaeon.live.options import LEAST_SLAB_BYTES, LiveOptions
+from aegaeon.paths import ROOT, RUNS
 from aegaeon.results.provenance import git_state
 
 _COPY_BYTES = 256 << 20

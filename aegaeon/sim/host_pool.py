@@ -1,7 +1,7 @@
 """What the KV of a finished simulation took up in each node's host memory (paper figure 16).
 
 The simulated clock does not depend on it: the pool's books are kept afterwards, from the KV moves
-that the recorder noted, with the live engine's own rule of allocation (`aegaeon.slabs`).
+that the recorder noted, with the live engine's own rule of allocation (`aegaeon.kv_ledger`).
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from aegaeon.errors import UserError
+from aegaeon.kv_ledger import KvTables, PoolFull
 from aegaeon.sim.simulator import Simulation
 from aegaeon.sim.track import ConservationError
-from aegaeon.slabs import KvTables, PoolFull
 
 
 @dataclass

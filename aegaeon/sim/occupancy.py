@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from aegaeon.scoring import mean_active
+from aegaeon.scoring.score import mean_active
 
 WARM_UP_SERVICES = 5.0
 

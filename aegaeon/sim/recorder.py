@@ -7,7 +7,7 @@ from typing import Final
 
 import numpy as np
 
-from aegaeon.scoring import Timelines
+from aegaeon.scoring.score import Timelines
 
 
 class Recorder:

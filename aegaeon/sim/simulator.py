@@ -10,10 +10,10 @@ from typing import Protocol
 from aegaeon.core import CostModel, Deployment, Fleet, InstanceSpec, Request, Stage
 from aegaeon.errors import UserError
 from aegaeon.policy.interface import Placement, Refusal, Scheduler, System
-from aegaeon.sim.crowd import Crowd
-from aegaeon.sim.instance import TimeSharedInstance
+from aegaeon.sim.neighbours import Crowd
 from aegaeon.sim.recorder import Recorder
-from aegaeon.sim.shared import SharedInstance
+from aegaeon.sim.space_shared import SharedInstance
+from aegaeon.sim.time_shared import TimeSharedInstance
 from aegaeon.sim.track import GONE, HELD, ConservationError, Track
 
 

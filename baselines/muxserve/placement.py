@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from aegaeon.core import GB, Deployment, DeviceSpec, SharingModel
-from aegaeon.policy.layout import MIN_KV_BYTES
+from aegaeon.policy.sizing import MIN_KV_BYTES
 from baselines.muxserve.throughput import Llm, describe, joint_throughput, sm_share
 
 SM_OVERLOAD = 0.2

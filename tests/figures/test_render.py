@@ -8,16 +8,16 @@ import sys
 from pathlib import Path
 
 import pytest
-from synthetic_details import detail_rows, details, write_experiment
-from synthetic_tables import CROSSINGS, sweep_table
 
 from aegaeon.errors import UserError
-from aegaeon.goodput import Crossing
+from aegaeon.scoring.goodput import Crossing
 from figures import REGISTRY
 from figures.header import load_label
 from figures.paper import references
 from figures.render import render
 from figures.style import LOOKS, MAIN, look
+from tests.support.synthetic_details import detail_rows, details, write_experiment
+from tests.support.synthetic_tables import CROSSINGS, sweep_table
 
 ROOT = Path(__file__).parents[2]
 WHOLE = {"overview", "fig04", "fig11", "fig12", "fig13", "fig17", "sleep_mode", "live_compare"}

@@ -7,11 +7,11 @@ torch = pytest.importorskip("torch")
 import numpy as np  # noqa: E402
 from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
-from random_caches import caches, moves, paged, random_bytes  # noqa: E402
 
 import kernels  # noqa: E402
 from kernels import KvLayout, batched_memcpy, reference  # noqa: E402
 from kernels.moves import scattered  # noqa: E402
+from tests.support.random_caches import caches, moves, paged, random_bytes  # noqa: E402
 
 FEW = settings(max_examples=15, deadline=None)
 MANY = settings(max_examples=80, deadline=None)

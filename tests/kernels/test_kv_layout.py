@@ -4,10 +4,9 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from random_caches import apart, paged  # noqa: E402
-
 from kernels import KvLayout, batched_memcpy, reference  # noqa: E402
 from kernels.chunks import ChunkTable  # noqa: E402
+from tests.support.random_caches import apart, paged  # noqa: E402
 
 # Layers, blocks, heads, tokens, content (K and V of a head): vLLM's logical order.
 LAYERS, BLOCKS, HEADS, TOKENS, CONTENT = DIMS = (3, 7, 2, 4, 16)

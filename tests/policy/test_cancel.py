@@ -6,13 +6,13 @@ from collections.abc import Collection, Mapping
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_market import cost, deployment
 
 from aegaeon.core import GB, Fail, Idle, Outcome, Prefill, Request, Stage
-from aegaeon.policy.aegaeon import Aegaeon
+from aegaeon.policy.system import Aegaeon
 from baselines.muxserve.system import MuxServe
-from baselines.serverlessllm import ServerlessLLM
-from baselines.serverlessllm_paper import ServerlessLLMPaper
+from baselines.serverlessllm.ours import ServerlessLLM
+from baselines.serverlessllm.paper import ServerlessLLMPaper
+from tests.support.small_market import cost, deployment
 
 COSTS = {name: cost() for name in "abc"}
 PLAN = deployment(COSTS, gpus=2, kv_bytes=3 * GB)

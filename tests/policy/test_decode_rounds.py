@@ -1,11 +1,11 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from small_market import cost
 
 from aegaeon.core import Decode, Idle, Outcome, Request, Work
 from aegaeon.policy.decode import OUTPUT_RESERVE, DecodeScheduler, RoundOptions, kv_need
 from aegaeon.policy.quota import decode_quotas
+from tests.support.small_market import cost
 
 QMAX = 4.0
 COSTS = {

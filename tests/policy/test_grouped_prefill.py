@@ -1,11 +1,11 @@
 from dataclasses import replace
 
 import pytest
-from small_market import cost, deployment, requests
 
 from aegaeon.core import Idle, Outcome, Prefill, Request, Stage
-from aegaeon.policy.aegaeon import Aegaeon
 from aegaeon.policy.prefill import GroupQueue, PrefillDispatcher, PrefillScheduler
+from aegaeon.policy.system import Aegaeon
+from tests.support.small_market import cost, deployment, requests
 
 COSTS = {
     "a": cost(),

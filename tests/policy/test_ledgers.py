@@ -4,12 +4,12 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
-from small_market import cost, deployment
 
 from aegaeon.core import Decode, Idle, Outcome, Prefill, Request, Stage
-from aegaeon.policy.aegaeon import Aegaeon
 from aegaeon.policy.decode import OUTPUT_RESERVE, DecodeDispatcher, kv_need
 from aegaeon.policy.prefill import PrefillDispatcher
+from aegaeon.policy.system import Aegaeon
+from tests.support.small_market import cost, deployment
 
 COSTS = {
     "a": cost(prefill_token_s=1e-3, switch_s=0.7),

@@ -8,9 +8,9 @@ import pytest
 
 from aegaeon.core import ModelSpec
 from aegaeon.errors import UserError
-from profiles.calibration import MARK, calibrate, committed, errors, recalibrate, update_readme
 from profiles.catalogue import load_device, load_model
 from profiles.roofline import load_roofline, predict, rank_kv_bytes
+from profiles.roofline_fit import MARK, calibrate, committed, errors, recalibrate, update_readme
 from profiles.store import FOLDER
 
 
@@ -113,7 +113,7 @@ def test_constants_in_other_units_are_refused(tmp_path):
 
 
 def test_calibration_without_profiles_says_what_to_run(tmp_path):
-    with pytest.raises(UserError, match=r"python -m profiles\.fit"):
+    with pytest.raises(UserError, match=r"python -m profiles\.artifact_fit"):
         recalibrate(tmp_path)
 
 

@@ -12,11 +12,11 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from aegaeon.claims import check
 from aegaeon.claims.report import markdown
-from aegaeon.config import from_hydra
 from aegaeon.core import Slo
+from aegaeon.experiment.config import from_hydra
 from aegaeon.results.commands import columns_text
 from aegaeon.results.detail_schema import details_text
-from aegaeon.scoring import Timelines, score
+from aegaeon.scoring.score import Timelines, score
 
 ROOT = Path(__file__).parents[2]
 CONF = ROOT / "conf"

@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 from aegaeon.claims import load_claims
-from aegaeon.engine.bench import STORED
-from aegaeon.reproduce import EXPERIMENTS
+from aegaeon.experiment.reproduce import EXPERIMENTS
+from aegaeon.live.measure.targets import STORED
 from figures import REGISTRY
 
 ROOT = Path(__file__).parents[2]

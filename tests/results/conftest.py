@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
+from aegaeon.results.mlflow.tracker import connect
 from aegaeon.results.record import open_run
-from aegaeon.results.tracking import connect
 
 Row = Callable[..., dict[str, Any]]
 

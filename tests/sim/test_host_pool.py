@@ -3,15 +3,15 @@
 import numpy as np
 import pytest
 from hypothesis import given, settings
-from random_markets import SYSTEMS, crowds, markets
-from small_market import cost, deployment, requests, simulate
 
 from aegaeon.core import GB
 from aegaeon.errors import UserError
-from aegaeon.policy.aegaeon import Aegaeon
+from aegaeon.kv_ledger import KvTables
+from aegaeon.policy.system import Aegaeon
+from aegaeon.scoring.tables import pool_table
 from aegaeon.sim.host_pool import HostPool, changes, host_pool
-from aegaeon.slabs import KvTables
-from aegaeon.tables import pool_table
+from tests.support.random_markets import SYSTEMS, crowds, markets
+from tests.support.small_market import cost, deployment, requests, simulate
 
 KB = 1_000_000
 POOL = HostPool(pool_bytes=40 * GB, slab_bytes=1 << 30, block_tokens=16, sample_s=0.01)

@@ -6,15 +6,15 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 from hypothesis import given, settings
-from random_markets import SYSTEMS, SmallMarket, crowds, markets
-from small_market import simulate, token_times
 
 from aegaeon.core import GB, Slo
 from aegaeon.policy import decode
 from aegaeon.results.files import write_table
-from aegaeon.scoring import score
+from aegaeon.scoring.score import score
+from aegaeon.scoring.tables import events_table, requests_table
 from aegaeon.sim.simulator import Simulation
-from aegaeon.tables import events_table, requests_table
+from tests.support.random_markets import SYSTEMS, SmallMarket, crowds, markets
+from tests.support.small_market import simulate, token_times
 
 every_system = pytest.mark.parametrize("name", SYSTEMS)
 quick = settings(max_examples=40, deadline=None)

@@ -2,11 +2,11 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from small_market import cost
 
 from aegaeon.core import Request
 from aegaeon.sim.kv import KvSpace
 from aegaeon.sim.track import ConservationError, Track
+from tests.support.small_market import cost
 
 CAPACITY = 1000
 COSTS = [cost(kv_bytes_per_token=1), cost(kv_bytes_per_token=3)]

@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from random_markets import SmallMarket, markets
-from small_market import LINK, cost, deployment, requests, simulate
 
 from aegaeon.core import GB, Decode, Deployment, InstanceSpec, Outcome, Request, Stage, Work
-from aegaeon.policy.aegaeon import Aegaeon
 from aegaeon.policy.interface import Scheduler
+from aegaeon.policy.system import Aegaeon
+from tests.support.random_markets import SmallMarket, markets
+from tests.support.small_market import LINK, cost, deployment, requests, simulate
 
 
 @dataclass

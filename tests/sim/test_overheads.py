@@ -6,10 +6,10 @@ Times as in `test_switching.py`: 1 s per load, 0.1 s per prefill, 0.02 s per ste
 from dataclasses import replace
 
 import pytest
-from small_market import cost, deployment, requests, simulate, token_times
 
 from aegaeon.core import Overheads
-from aegaeon.policy.aegaeon import Aegaeon
+from aegaeon.policy.system import Aegaeon
+from tests.support.small_market import cost, deployment, requests, simulate, token_times
 
 A_B = {"a": cost(), "b": cost()}
 PAIR = Aegaeon(prefill=1, decode=1)

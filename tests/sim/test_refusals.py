@@ -2,19 +2,19 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from scripted import Scripted
-from small_market import cost, deployment, requests, simulate, token_times
 
 from aegaeon.core import Decode, Idle, Prefill, Slo
 from aegaeon.errors import UserError
-from aegaeon.policy.aegaeon import Aegaeon
 from aegaeon.policy.interface import Placement, Refusal
-from aegaeon.scoring import score
+from aegaeon.policy.system import Aegaeon
+from aegaeon.scoring.score import score
+from aegaeon.scoring.tables import requests_table, summary
 from aegaeon.sim.simulator import Simulator
 from aegaeon.sim.track import ConservationError
-from aegaeon.tables import requests_table, summary
-from baselines.serverlessllm import ServerlessLLM
-from baselines.serverlessllm_paper import ServerlessLLMPaper
+from baselines.serverlessllm.ours import ServerlessLLM
+from baselines.serverlessllm.paper import ServerlessLLMPaper
+from tests.support.scripted import Scripted
+from tests.support.small_market import cost, deployment, requests, simulate, token_times
 
 A_B = {"a": cost(), "b": cost()}
 

@@ -3,11 +3,11 @@
 from dataclasses import replace
 
 import pytest
-from small_market import cost, deployment, requests, simulate, token_times
 
 from aegaeon.core import GB
-from aegaeon.policy.aegaeon import Aegaeon
-from baselines.serverlessllm import ServerlessLLM
+from aegaeon.policy.system import Aegaeon
+from baselines.serverlessllm.ours import ServerlessLLM
+from tests.support.small_market import cost, deployment, requests, simulate, token_times
 
 A_B = {"a": cost(), "b": cost()}
 PAIR = Aegaeon(prefill=1, decode=1)

@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
-from scripted import Scripted
-from small_market import cost, deployment, requests, simulate, token_times
 
 from aegaeon.core import Decode, Prefill, Slo
-from aegaeon.scoring import score
-from aegaeon.tables import requests_table
+from aegaeon.scoring.score import score
+from aegaeon.scoring.tables import requests_table
+from tests.support.scripted import Scripted
+from tests.support.small_market import cost, deployment, requests, simulate, token_times
 
 COSTS = {"a": cost()}
 

@@ -1,0 +1,90 @@
+"""Requests, and the work that a scheduler gives to a backend.
+
+Times are seconds on one clock that starts at 0 when the run starts; lengths are tokens.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One accepted request: `output_tokens` is what it will produce, known to oracles only."""
+
+    id: int
+    model: str
+    arrival: float
+    input_tokens: int
+    output_tokens: int
+
+    def __post_init__(self) -> None:
+        if self.arrival < 0 or self.input_tokens < 1 or self.output_tokens < 1:
+            raise ValueError(f"request {self.id}: needs arrival >= 0 and lengths >= 1, got {self}")
+
+
+@dataclass(frozen=True, slots=True)
+class Prefill:
+    """Run the prompts of `requests` in one batch; each gives its first token at the end.
+
+    A request whose KV was dropped is prefilled again, prompt and generated tokens alike, and gives
+    its next token.
+    """
+
+    model: str
+    requests: tuple[Request, ...]
+    prefetch: str | None = None
+    share: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Decode:
+    """Decode `requests` together for `quota` seconds of decoding, switch time not counted.
+
+    The backend stops earlier, at a step's end, when a request finishes or the scheduler's `add`
+    asked for a cut. A step that has begun is completed; at least one step is done.
+    """
+
+    model: str
+    requests: tuple[Request, ...]
+    quota: float
+    prefetch: str | None = None
+    share: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Fail:
+    """Give up on requests, for systems that drop late ones; all their tokens count as late."""
+
+    requests: tuple[Request, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Idle:
+    """Nothing to do before `until` unless a request is added."""
+
+    until: float = float("inf")
+
+
+Work = Prefill | Decode | Fail | Idle
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a backend did of a piece of work.
+
+    Attributes:
+        start: when the first step began, after the switch and the first KV block's arrival.
+        end: when the last step ended.
+        steps: tokens each request that ran gained.
+        finished: requests that produced their last token.
+        skipped: requests that did not run because their KV did not fit beside the others'.
+        switch_s: seconds the change of model took; None when there was none.
+    """
+
+    start: float
+    end: float
+    steps: int
+    finished: tuple[Request, ...] = ()
+    skipped: tuple[Request, ...] = ()
+    switch_s: float | None = None

@@ -1,0 +1,268 @@
+"""The schema of a run: what Hydra checks names and types against, and what code receives.
+
+YAML files in `conf/` are the named choices; the classes here are their types. `validate` checks
+what types cannot, before any work starts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import MISSING as NO_DEFAULT
+from dataclasses import dataclass, field, fields, make_dataclass
+from typing import TYPE_CHECKING, Any, get_type_hints
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from aegaeon.core import DeviceSpec, ModelSpec
+from aegaeon.errors import UserError
+from aegaeon.live.options import LiveOptions, SwitchCostOptions
+from aegaeon.live.preflight.checks import check_options
+from aegaeon.policy.interface import System
+from aegaeon.policy.system import Aegaeon
+from aegaeon.results.detail_schema import check_names
+from aegaeon.sim.host_pool import HostPool
+from baselines.muxserve import MuxServe
+from baselines.serverlessllm.ours import ServerlessLLM
+from baselines.serverlessllm.paper import ServerlessLLMPaper
+from baselines.sleep_mode import SleepMode
+
+
+def _schema(cls: type, *leave_out: str) -> type:
+    """Return a mutable twin of a frozen dataclass: OmegaConf cannot fill frozen ones."""
+    hints = get_type_hints(cls)
+    columns = []
+    for item in fields(cls):
+        default = MISSING if item.default is NO_DEFAULT else item.default
+        if item.name not in leave_out:
+            columns.append((item.name, hints[item.name], field(default=default)))
+    return make_dataclass(f"{cls.__name__}Schema", columns)
+
+
+if TYPE_CHECKING:
+    Device = DeviceSpec
+    ModelType = ModelSpec
+else:
+    Device = _schema(DeviceSpec)
+    ModelType = _schema(ModelSpec, "name")
+
+
+@dataclass
+class Hardware:
+    """A cluster of equal GPUs."""
+
+    name: str = MISSING
+    device: Device = MISSING
+    gpus: int = MISSING
+    gpus_per_node: int = 8
+
+
+@dataclass
+class Models:
+    """The market: `count` models that cycle through the types by their shares."""
+
+    name: str = MISSING
+    count: int = MISSING
+    types: dict[str, ModelType] = field(default_factory=dict)
+    shares: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass
+class Workload:
+    """What every workload has; lengths are multiplied by the scales."""
+
+    name: str = MISSING
+    duration_s: float = 120.0
+    input_scale: float = 1.0
+    output_scale: float = 1.0
+
+
+@dataclass
+class Market(Workload):
+    """Generated: independent arrivals per model at `rate_rps` each on average."""
+
+    rate_rps: float = MISSING
+    skew: str = "uniform"
+    burstiness: float = 1.0
+
+
+@dataclass
+class Trace(Workload):
+    """Replayed from a file; `duration_s` 0 replays all of it."""
+
+    path: str = MISSING
+    format: str = MISSING
+    duration_s: float = 0.0
+    rate_scale: float = 1.0
+    assign: str = "uniform"
+
+
+@dataclass
+class SloTargets:
+    """Time to the first token and between tokens, both multiplied by `scale`."""
+
+    ttft_s: float = MISSING
+    tbt_s: float = MISSING
+    scale: float = 1.0
+
+
+@dataclass
+class Backend:
+    """Which backend carries the policy's decisions out."""
+
+    name: str = MISSING
+
+
+@dataclass
+class Simulated(Backend):
+    """The discrete-event simulator.
+
+    `misprediction` is the standard deviation of the logarithm of true over predicted cost, per
+    model; `stepwise` simulates every decode step on its own.
+    """
+
+    name: str = "simulated"
+    misprediction: float = 0.0
+    stepwise: bool = False
+
+
+@dataclass
+class Occupancy(Backend):
+    """Theorem 3.1: every request starts at once and takes `mean_service_s` on average."""
+
+    name: str = "occupancy"
+    mean_service_s: float = MISSING
+
+
+@dataclass
+class Live(LiveOptions, Backend):
+    """vLLM engines under Ray (docs/live.md)."""
+
+    name: str = "live"
+
+
+@dataclass
+class SwitchCost(SwitchCostOptions, Backend):
+    """Figure 7: what a change of model costs on one device; serves nothing (docs/live.md)."""
+
+    name: str = "switch_cost"
+
+
+@dataclass
+class Tracking:
+    """Where runs are indexed: `sqlite` (in paths.runs), `none`, or an MLflow server's address."""
+
+    uri: str = "sqlite"
+
+
+@dataclass
+class Paths:
+    """Folders, relative to the project's root."""
+
+    runs: str = "runs"
+    stored: str = "runs/stored"
+
+
+@dataclass
+class Config:
+    """One point of an experiment; each of `seeds` makes a run of its own.
+
+    `keep` names tables to store beside the rows; `pool` among them accounts for `host_pool`.
+    """
+
+    system: System = MISSING
+    hardware: Hardware = MISSING
+    models: Models = MISSING
+    workload: Workload = MISSING
+    slo: SloTargets = MISSING
+    backend: Backend = MISSING
+    tracking: Tracking = field(default_factory=Tracking)
+    paths: Paths = field(default_factory=Paths)
+    name: str = "adhoc"
+    figure: str = ""
+    seeds: list[int] = field(default_factory=lambda: [0])
+    keep: list[str] = field(default_factory=list)
+    host_pool: HostPool = field(default_factory=HostPool)
+    tags: list[str] = field(default_factory=list)
+
+
+def register() -> None:
+    """Tell Hydra the schemas; each YAML choice names the one it fills."""
+    store = ConfigStore.instance()
+    store.store("schema", Config)
+    schemas: dict[str, dict[str, Any]] = {
+        "system": {
+            "base_aegaeon": Aegaeon,
+            "base_serverlessllm": ServerlessLLM,
+            "base_serverlessllm_paper": ServerlessLLMPaper,
+            "base_muxserve": MuxServe,
+            "base_sleep_mode": SleepMode,
+        },
+        "hardware": {"base_hardware": Hardware},
+        "models": {"base_models": Models},
+        "workload": {"base_market": Market, "base_trace": Trace},
+        "slo": {"base_slo": SloTargets},
+        "backend": {
+            "base_simulated": Simulated,
+            "base_occupancy": Occupancy,
+            "base_live": Live,
+            "base_switch_cost": SwitchCost,
+        },
+    }
+    for group, nodes in schemas.items():
+        for name, node in nodes.items():
+            store.store(name, node, group=group)
+
+
+def from_hydra(cfg: DictConfig) -> Config:
+    """Turn a composed configuration into checked objects; raise `UserError` naming the key."""
+    try:
+        config = OmegaConf.to_object(cfg)
+    except OmegaConfBaseException as error:
+        raise UserError(f"configuration: {error}") from error
+    if not isinstance(config, Config):
+        raise UserError("configuration: the `schema` default is missing from conf/config.yaml")
+    validate(config)
+    return config
+
+
+def validate(config: Config) -> None:
+    """Refuse values that no run can use."""
+    positive = {
+        "hardware.gpus": config.hardware.gpus,
+        "hardware.gpus_per_node": config.hardware.gpus_per_node,
+        "models.count": config.models.count,
+        "slo.ttft_s": config.slo.ttft_s,
+        "slo.tbt_s": config.slo.tbt_s,
+        "slo.scale": config.slo.scale,
+        "host_pool.slab_bytes": config.host_pool.slab_bytes,
+        "host_pool.block_tokens": config.host_pool.block_tokens,
+        "host_pool.sample_s": config.host_pool.sample_s,
+        "workload.input_scale": config.workload.input_scale,
+        "workload.output_scale": config.workload.output_scale,
+    }
+    if isinstance(config.workload, Market):
+        positive["workload.rate_rps"] = config.workload.rate_rps
+        positive["workload.duration_s"] = config.workload.duration_s
+        positive["workload.burstiness"] = config.workload.burstiness
+        if config.workload.skew not in ("uniform", "market"):
+            raise UserError(f"workload.skew: {config.workload.skew!r}, expected uniform or market")
+    for key, value in positive.items():
+        if not value > 0:
+            raise UserError(f"{key}: must be greater than 0, got {value}")
+    if config.host_pool.slabs < 1:
+        raise UserError("host_pool.pool_bytes: must hold a slab (host_pool.slab_bytes) or more")
+    if isinstance(config.backend, Live | SwitchCost):
+        check_options(config.backend)
+    check_names(config.keep)
+    if not config.seeds or min(config.seeds) < 0 or len(set(config.seeds)) < len(config.seeds):
+        raise UserError(f"seeds: needs distinct numbers of 0 or more, got {list(config.seeds)}")
+    models = config.models
+    if set(models.types) != set(models.shares) or min(models.shares.values(), default=0) < 1:
+        raise UserError(
+            f"models.shares: needs one share of at least 1 for each of models.types "
+            f"{sorted(models.types)}, got {dict(models.shares)}"
+        )
+
+
+register()

@@ -1,0 +1,137 @@
+"""`aegaeon run`: compose a configuration with Hydra and run it, once or as a resumable sweep.
+
+A job writes its own directory (runs/<experiment>/<configuration hash>); a job whose directory holds
+a finished run is skipped. When all jobs are done, the process that started them logs the runs to
+MLflow and reports. A failed job is recorded and the sweep goes on; a signal ends the sweep.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import hydra
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+from rich.progress import Progress
+
+from aegaeon.errors import UserError
+from aegaeon.experiment import sweep
+from aegaeon.experiment.config import Config, from_hydra
+from aegaeon.experiment.plan import Plan, Result, plan, run
+from aegaeon.paths import CONF, ROOT
+from aegaeon.results.config_hash import config_hash
+from aegaeon.results.record import open_run
+from aegaeon.results.store import finished
+from aegaeon.signals import stoppable
+
+_BAR_FROM_REQUESTS = 20_000
+_ROOM_BYTES = 16 << 20
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
+
+
+def resolve(path: str) -> Path:
+    """Return a configured path; relative ones start at the project's root."""
+    return ROOT / path
+
+
+@hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
+def _job(cfg: DictConfig) -> None:
+    """Run one composed configuration, a run per seed; leave notes for the sweep's own process."""
+    note: sweep.Note = {"job": cfg.name, "status": "failed"}
+    try:
+        config = from_hydra(cfg)
+    except UserError as error:
+        sweep.leave(note | {"error": str(error), "user": True})
+        return
+    settings: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
+    del settings["seeds"]
+    if "pool" not in config.keep:
+        # It shapes that table alone, and a run without it must keep its hash.
+        del settings["host_pool"]
+    note |= {"runs": str(resolve(config.paths.runs)), "tracking": config.tracking.uri}
+    for seed in config.seeds:
+        started = time.perf_counter()
+        note["label"] = label(config, seed)
+        outcome = _attempt(config, seed, {**settings, "seed": seed})
+        sweep.leave(note | outcome | {"seconds": time.perf_counter() - started})
+
+
+def label(config: Config, seed: int) -> str:
+    """Return a short name of a run for people."""
+    rate = getattr(config.workload, "rate_rps", None)
+    load = config.workload.name if rate is None else f"{rate:g} req/s"
+    return f"{config.system.name}, {config.models.count} models, {load}, seed {seed}"
+
+
+def _attempt(config: Config, seed: int, settings: dict[str, Any]) -> sweep.Note:
+    """Run one seed unless it has finished before; an error becomes part of the note."""
+    runs_root = resolve(config.paths.runs)
+    key = config_hash(settings)
+    if finished(runs_root, config.name, key, config.keep):
+        return {"status": "skipped", "key": key}
+    try:
+        _check_room(runs_root)
+        with open_run(runs_root, config.name, settings, sweep_id=sweep.current()) as record:
+            result = _with_bar(plan(config, seed), record.directory)
+            if lacking := sorted(set(config.keep) - set(result.tables)):
+                made = ", ".join(result.tables)
+                raise UserError(f"keep: this backend makes no table {lacking[0]!r}, only {made}")
+            for name, table in result.tables.items():
+                record.write(name, table)
+            return {"status": "finished", "key": key, "row": record.finish(result.row)}
+    except UserError as error:
+        return {"error": str(error), "user": True}
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            return {"error": f"{type(error).__name__}: {error}", "user": False}
+        place = error.filename or runs_root
+        return {"error": f"{place}: {error.strerror}; make room or set paths.runs", "user": True}
+    except Exception as error:
+        return {"error": f"{type(error).__name__}: {error}", "user": False}
+
+
+def _check_room(runs: Path) -> None:
+    """Refuse a disk that is full before the work whose results it would have to take."""
+    place = next(folder for folder in (runs, *runs.parents) if folder.exists())
+    free = shutil.disk_usage(place).free
+    if free < _ROOM_BYTES:
+        raise UserError(
+            f"{runs}: {free:,} bytes are free there, a run's tables and logs need at least "
+            f"{_ROOM_BYTES:,}; make room or set paths.runs"
+        )
+
+
+def _with_bar(planned: Plan, folder: Path) -> Result:
+    total = len(planned.requests)
+    if total < _BAR_FROM_REQUESTS or not sys.stderr.isatty():
+        return run(planned, folder=folder)
+    with Progress(console=Console(stderr=True)) as progress:
+        task = progress.add_task("requests", total=total)
+        return run(planned, lambda done: progress.update(task, completed=done), folder)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run `argv` (default: the command line's) as Hydra overrides; return the exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    sys.argv = ["aegaeon run", *arguments]
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    return stoppable(lambda: _run(arguments))
+
+
+def _run(arguments: Sequence[str]) -> int:
+    many = bool({"-m", "--multirun"} & set(arguments))
+    total = sweep.sweep_size(arguments, CONF) if many else None
+    with sweep.begin(many, total) as current:
+        _job()
+        return current.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,87 @@
+"""`aegaeon reproduce`: run the experiments, compare with the stored rows, draw, check claims."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import yaml
+from rich.console import Console
+
+from aegaeon.claims import check, print_table, write_json
+from aegaeon.errors import UserError
+from aegaeon.experiment.hydra_job import main as run
+from aegaeon.experiment.sweep import is_sweep
+from aegaeon.paths import CONF, FIGURES, ROOT, RUNS
+from aegaeon.results.details import diff_details
+from aegaeon.results.diff import diff
+from aegaeon.results.store import collect, load_stored
+
+SYSTEMS = ("aegaeon", "serverlessllm", "serverlessllm_plus", "muxserve")
+FIGURE_EXPERIMENTS = (
+    *("fig04", "fig11a", "fig11b", "fig11c", "fig12a", "fig12b", "fig12c", "fig12d"),
+    *("fig13a", "fig13b", "fig13c", "fig14", "fig17_left", "fig17_right"),
+)
+EXPERIMENTS = (
+    *FIGURE_EXPERIMENTS,
+    *("fig11a_pcie4", "fig11a_steady", "fig11a_sleep_mode", "fig11b_sleep_mode"),
+)
+RTOL = 1e-9
+
+
+def reproduce(names: Sequence[str], stored: Path, everything: bool = False) -> int:
+    """Run experiments; return 0 if every fresh row equals its stored one, and its tables too.
+
+    By default the four main systems of every figure; `everything` adds their variants and the
+    sensitivity experiments. Figures are drawn from the stored tables, whose rows have just been met
+    or not; what differs is listed, and `aegaeon results export` would store the fresh rows.
+    """
+    from figures.render import render
+
+    unknown = sorted(set(names) - set(EXPERIMENTS))
+    if unknown:
+        raise UserError(f"unknown experiment {unknown[0]}; known: {', '.join(EXPERIMENTS)}")
+    console = Console()
+    chosen = list(names) or list(EXPERIMENTS if everything else FIGURE_EXPERIMENTS)
+    started = time.perf_counter()
+    failed = [name for name in chosen if _run(name, everything, console)]
+    console.rule("[bold]fresh rows against stored rows[/bold]", align="left")
+    same = [_compare(name, stored, everything, console) for name in chosen]
+    paths = render([], stored, FIGURES)
+    verdicts = check(stored)
+    print_table(verdicts, console)
+    write_json(verdicts, RUNS / "claims.json")
+    minutes = (time.perf_counter() - started) / 60
+    console.print(f"{len(paths)} figure files in {FIGURES.relative_to(ROOT)}; {minutes:.1f} min")
+    console.print("browse every run with `make mlflow`")
+    if failed:
+        console.print(f"failed runs in {', '.join(failed)}", style="red")
+    return int(bool(failed) or not all(same))
+
+
+def _run(name: str, everything: bool, console: Console) -> int:
+    console.rule(f"[bold]{name}[/bold]", align="left")
+    if not is_sweep(name, CONF):
+        return run([f"experiment={name}"])
+    chosen = [] if everything else [system for system in _swept_systems(name) if system in SYSTEMS]
+    return run(["-m", f"experiment={name}", *([f"system={','.join(chosen)}"] if chosen else [])])
+
+
+def _swept_systems(name: str) -> list[str]:
+    """Return the systems that an experiment's file sweeps over; none where it has one only."""
+    text = (CONF / "experiment" / f"{name}.yaml").read_text(encoding="utf-8")
+    swept = yaml.safe_load(text)["hydra"]["sweeper"]["params"].get("system", "")
+    return [system.strip() for system in swept.split(",") if system]
+
+
+def _compare(name: str, stored_dir: Path, everything: bool, console: Console) -> bool:
+    stored = load_stored(name, stored_dir)
+    if not everything and is_sweep(name, CONF):
+        stored = stored[stored["system"].isin(SYSTEMS)]
+    report = diff(collect(RUNS, name), stored, RTOL)
+    console.print(f"{name}: {report.summary()}", highlight=False)
+    details = diff_details(RUNS, name, stored_dir, RTOL)
+    for line in (*report.details(), *details):
+        console.print(f"  {line}", highlight=False)
+    return report.ok and not details

@@ -1,0 +1,31 @@
+"""How Ray authenticates, set before Ray is imported; needs no Ray."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from aegaeon.errors import UserError
+
+AUTH_MODE = "RAY_AUTH_MODE"
+
+
+def use_auth(mode: str) -> None:
+    """Set how Ray authenticates; it reads that once, when it is imported.
+
+    Raises UserError if the mode is unknown or Ray was imported with another one.
+    """
+    if mode not in ("token", "disabled"):
+        raise UserError(f"backend.auth: {mode!r} is neither token nor disabled")
+    before = os.environ.get(AUTH_MODE)
+    if "ray" in sys.modules and before != mode:
+        raise UserError(
+            f"backend.auth: this process has imported Ray with {AUTH_MODE}={before}, which cannot "
+            f"be changed to {mode}; set {AUTH_MODE}={mode} in the environment and start again"
+        )
+    os.environ[AUTH_MODE] = mode
+
+
+def default_auth() -> None:
+    """Make `token` the mode unless the environment says otherwise; vLLM imports Ray too."""
+    os.environ.setdefault(AUTH_MODE, "token")

@@ -1,0 +1,106 @@
+"""`backend=live`: one run on real engines under Ray, from requests to what became of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from aegaeon.core import CostModel, Deployment, Fleet, Request
+from aegaeon.live.control.controller import Controller
+from aegaeon.live.control.recovery import FaultOptions
+from aegaeon.live.control.tracks import LiveRun
+from aegaeon.live.events import LiveRequest
+from aegaeon.live.measure.calibrate import estimate, quick, warm_up
+from aegaeon.live.options import LiveOptions
+from aegaeon.live.preflight.checks import live_fleet
+from aegaeon.live.ray.cluster import connected, reserved
+from aegaeon.live.ray.session import Session, started
+from aegaeon.policy.interface import System
+
+# Every vocabulary has these; what a prompt says does not change its cost.
+_PROMPT_IDS = (1, 500)
+
+
+def run_live(
+    system: System,
+    deployment: Deployment,
+    requests: Sequence[Request],
+    options: LiveOptions,
+    folder: Path,
+    seed: int = 0,
+    progress: Callable[[int], None] | None = None,
+) -> LiveRun:
+    """Serve `requests` on live engines and return what happened to each; logs go to `folder`.
+
+    Prompts are random token ids drawn from `seed`. Raises UserError for what cannot be run, and
+    LiveError if anything gets lost, or instances die beyond `options.restarts`. Nothing stays
+    behind either way.
+    """
+    faults = FaultOptions(options.on_fault, options.restarts)
+    fleet = live_fleet(system, deployment, options)
+    with opened(fleet, deployment, options, folder) as session:
+        costs = _costs(session, fleet, deployment, options)
+        deployment = replace(deployment, costs=costs)
+        clock = session.start(system, deployment)
+        run = Controller(
+            system.dispatcher(deployment, fleet),
+            fleet,
+            prompts(requests, seed),
+            session.ports,
+            session.inbox,
+            clock,
+            options.stall_timeout_s,
+            progress,
+            faults,
+        ).run()
+        run = replace(run, costs=costs, pool=session.pool_samples())
+        if all(track.failure is None for track in run.tracks):
+            session.check_empty()
+        return run
+
+
+@contextmanager
+def opened(
+    fleet: Fleet, deployment: Deployment, options: LiveOptions, folder: Path
+) -> Iterator[Session]:
+    """Give a session whose engines are made; nothing of it stays behind.
+
+    Raises UserError for what cannot be had.
+    """
+    with (
+        connected(options, sum([spec.tp for spec in fleet])),
+        reserved(fleet, options.device != "cpu", options.start_timeout_s) as places,
+        started(fleet, places, options, folder) as session,
+    ):
+        session.open(deployment)
+        yield session
+
+
+def _costs(
+    session: Session, fleet: Fleet, deployment: Deployment, options: LiveOptions
+) -> CostModel:
+    """Warm every instance up and return what the policies are told that models cost."""
+    rounds = quick(deployment.models) if options.calibrate else []
+    session.measure_together([warm_up(deployment.models)])
+    measured = session.measure_together(rounds)
+    return estimate(measured, fleet, deployment.costs) if rounds else deployment.costs
+
+
+def prompts(requests: Sequence[Request], seed: int) -> list[LiveRequest]:
+    """Give every request a random prompt of its length; it produces exactly its output length."""
+    made = []
+    for request in requests:
+        rng = np.random.default_rng([seed, request.id])
+        prompt = tuple(rng.integers(*_PROMPT_IDS, size=request.input_tokens).tolist())
+        params = {
+            "temperature": 0.0,
+            "max_tokens": request.output_tokens,
+            "ignore_eos": True,
+            "detokenize": False,
+        }
+        made.append(LiveRequest(request, prompt, params))
+    return made

@@ -1,0 +1,1 @@
+"""One device: its instance, the models on it, and where their KV lies."""

@@ -1,0 +1,1 @@
+"""Everything that is timed on live engines: profiles, switch costs, targets."""

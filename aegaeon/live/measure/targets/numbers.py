@@ -1,0 +1,103 @@
+"""What a number to reach is, and how a set of them is shown and stored."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TypeVar
+
+from rich.console import Console
+from rich.table import Table
+
+from aegaeon.live.preflight.fingerprint import fingerprint
+from aegaeon.results import provenance
+from aegaeon.results.files import write_text
+
+_WIDTH = 120
+_Taken = TypeVar("_Taken")
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """A measured `value` in `unit` (empty: a ratio); `at_most` or `at_least` is its target, if any.
+
+    `details` says what it was measured on.
+    """
+
+    name: str
+    value: float
+    unit: str = ""
+    at_most: float | None = None
+    at_least: float | None = None
+    details: str = ""
+
+    @property
+    def target(self) -> str:
+        """The target in words; a dash if the number is only reported."""
+        if self.at_most is not None:
+            return f"≤ {self.at_most:g} {self.unit}".strip()
+        return "–" if self.at_least is None else f"≥ {self.at_least:g} {self.unit}".strip()
+
+    @property
+    def reached(self) -> bool | None:
+        """Whether the target is reached; None if there is none."""
+        if self.at_most is not None:
+            return self.value <= self.at_most
+        return None if self.at_least is None else self.value >= self.at_least
+
+
+def in_turns(ways: Mapping[str, Callable[[], _Taken]], rounds: int) -> dict[str, list[_Taken]]:
+    """Return what each way gave in each of `rounds` rounds, after one round to warm up.
+
+    What runs first finds colder caches: each way takes its turn at it.
+    """
+    names = list(ways)
+    taken: dict[str, list[_Taken]] = {name: [] for name in names}
+    for index in range(rounds + 1):
+        turn = index % len(names)
+        for name in names[turn:] + names[:turn]:
+            value = ways[name]()
+            if index:
+                taken[name].append(value)
+    return taken
+
+
+def machine() -> dict[str, object]:
+    """Return what the numbers depend on: the machine, its load, and versions of everything."""
+    return {
+        **provenance.machine(),
+        "load": round(os.getloadavg()[0], 1),
+        "omp_threads": os.environ.get("OMP_NUM_THREADS", ""),
+        **fingerprint(),
+    }
+
+
+def show(numbers: Sequence[Number], title: str) -> None:
+    """Print a line per number."""
+    table = Table(title=title)
+    for heading in ("number", "target", "measured", "reached", "on"):
+        table.add_column(heading)
+    for number in numbers:
+        verdict = {True: "[green]yes[/]", False: "[bold red]no[/]", None: "–"}[number.reached]
+        value = f"{number.value:.3g} {number.unit}".strip()
+        table.add_row(number.name, number.target, value, verdict, number.details)
+    console = Console()
+    # A pipe has no width of its own: every column whole.
+    console.width = max(console.width, _WIDTH)
+    console.print(table)
+
+
+def store(numbers: Sequence[Number], rounds: int, path: Path) -> None:
+    """Write the numbers, the commit and the machine as JSON, in one step."""
+    content = {
+        "made": datetime.now(UTC).isoformat(timespec="seconds"),
+        "git_sha": provenance.git_state().label,
+        "machine": machine(),
+        "rounds": rounds,
+        "numbers": [asdict(n) | {"target": n.target, "reached": n.reached} for n in numbers],
+    }
+    write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", path)

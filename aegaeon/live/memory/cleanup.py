@@ -1,0 +1,64 @@
+"""Shared memory that crashed runs left behind: found, and removed at the start of the next run."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from aegaeon.live.memory.shared import PREFIX, SHARED_MEMORY, start_time, try_lock
+
+_NAME = re.compile(rf"{PREFIX}-(?P<pid>\d+)-(?P<start>\d+)-.+")
+
+
+@dataclass(frozen=True, slots=True)
+class Leftover:
+    """A directory that no living process uses, made by process `pid`; `nbytes` it occupies."""
+
+    path: Path
+    pid: int
+    nbytes: int
+
+
+def find_leftovers(base: Path = SHARED_MEMORY) -> list[Leftover]:
+    """Return this user's directories in `base` whose maker is dead and which nobody has locked."""
+    found = []
+    for path in sorted(base.glob(f"{PREFIX}-*")):
+        match = _NAME.fullmatch(path.name)
+        if match is None or start_time(int(match["pid"])) == int(match["start"]):
+            continue
+        descriptor = _open_if_unused(path)
+        if descriptor is not None:
+            os.close(descriptor)
+            found.append(Leftover(path, int(match["pid"]), _size(path)))
+    return found
+
+
+def remove_leftovers(base: Path = SHARED_MEMORY) -> list[Leftover]:
+    """Remove what `find_leftovers` finds and return it; a directory taken meanwhile stays."""
+    removed = []
+    for leftover in find_leftovers(base):
+        descriptor = _open_if_unused(leftover.path)
+        if descriptor is not None:
+            shutil.rmtree(leftover.path, ignore_errors=True)
+            os.close(descriptor)
+            removed.append(leftover)
+    return removed
+
+
+def _open_if_unused(path: Path) -> int | None:
+    """Open and lock a directory of ours; None if it is another's, in use, or gone."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except OSError:
+        return None
+    if os.fstat(descriptor).st_uid == os.getuid() and try_lock(descriptor, exclusive=True):
+        return descriptor
+    os.close(descriptor)
+    return None
+
+
+def _size(path: Path) -> int:
+    return sum([file.stat().st_blocks * 512 for file in path.rglob("*") if file.is_file()])

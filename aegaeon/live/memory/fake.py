@@ -1,0 +1,126 @@
+"""A device for tests whose copies happen only when the test runs them.
+
+Bytes move at the moment an operation runs, not when it is queued: a source that was overwritten or
+a target that was re-used too early shows as wrong bytes, as it would on a GPU.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+import torch
+
+from aegaeon.live.memory.device import Event, Stream
+
+
+class FakeEvent:
+    """Done once its stream has run up to it."""
+
+    def __init__(self, device: FakeDevice) -> None:
+        self._device = device
+        self.completed = False
+
+    def done(self) -> bool:
+        """Return whether the stream has run up to this event."""
+        return self.completed
+
+    def synchronize(self) -> None:
+        """Run all streams in turn until done; a wait that nothing can end is a RuntimeError."""
+        while not self.completed:
+            if not self._device.advance():
+                raise RuntimeError("deadlock: no stream can advance and the event is not done")
+
+
+class FakeStream:
+    """A queue of operations; an operation returns False while it has to wait."""
+
+    def __init__(self, device: FakeDevice) -> None:
+        self._device = device
+        self._queue: deque[Callable[[], bool]] = deque()
+
+    def __len__(self) -> int:
+        return len(self._queue)
+
+    def advance(self) -> bool:
+        """Run the oldest operation; return False if there is none or it waits for an event."""
+        if not self._queue or not self._queue[0]():
+            return False
+        self._queue.popleft()
+        return True
+
+    def launch(self, work: Callable[[], object]) -> None:
+        """Queue `work`, as a kernel launch would."""
+
+        def run() -> bool:
+            work()
+            return True
+
+        self._queue.append(run)
+
+    def copy(self, dst: torch.Tensor, src: torch.Tensor) -> None:
+        """Queue a copy that reads `src` when it runs."""
+        if dst.shape != src.shape or dst.dtype != src.dtype:
+            raise ValueError(f"copy of {src.shape} to {dst.shape}")
+        self.launch(lambda: dst.copy_(src))
+
+    def record(self) -> Event:
+        """Queue the completion of a new event."""
+        event = FakeEvent(self._device)
+
+        def complete() -> None:
+            event.completed = True
+
+        self.launch(complete)
+        return event
+
+    def wait(self, event: Event) -> None:
+        """Queue a barrier that opens when `event` is done."""
+        self._queue.append(event.done)
+
+
+class FakeDevice:
+    """Host memory behind asynchronous streams that a test advances by hand."""
+
+    def __init__(self, fixed_addresses: bool = True) -> None:
+        self.name = "fake"
+        self.fixed_addresses = fixed_addresses
+        self.streams: list[FakeStream] = [FakeStream(self)]
+        self.registered: set[int] = set()
+
+    def reserve(self, nbytes: int) -> torch.Tensor:
+        """Return zeroed host memory."""
+        return torch.zeros(nbytes, dtype=torch.uint8)
+
+    def host_buffer(self, nbytes: int) -> torch.Tensor:
+        """Return host memory."""
+        return torch.empty(nbytes, dtype=torch.uint8)
+
+    def register(self, host: torch.Tensor) -> None:
+        """Note that `host` is page-locked; registering it twice is an error, as on CUDA."""
+        if host.data_ptr() in self.registered:
+            raise RuntimeError("host memory is registered already")
+        self.registered.add(host.data_ptr())
+
+    def unregister(self, host: torch.Tensor) -> None:
+        """Note that `host` is no longer page-locked."""
+        self.registered.remove(host.data_ptr())
+
+    def compute(self) -> FakeStream:
+        """Return the one compute stream."""
+        return self.streams[0]
+
+    def stream(self) -> Stream:
+        """Return a new stream."""
+        self.streams.append(FakeStream(self))
+        return self.streams[-1]
+
+    def advance(self) -> bool:
+        """Let each stream run one operation; return False if none could."""
+        ran = [stream.advance() for stream in self.streams]
+        return any(ran)
+
+    def run_all(self) -> None:
+        """Run every stream until each is empty or waits for something that never comes."""
+        while self.advance():
+            pass

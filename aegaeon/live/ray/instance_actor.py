@@ -1,0 +1,186 @@
+"""A Ray actor that owns one device: it hosts a live instance, whose scheduler runs in a thread.
+
+Messages per flush, never per token: events leave in batches through one streaming call.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from queue import SimpleQueue
+from typing import TYPE_CHECKING
+
+import ray
+
+from aegaeon.core import Deployment, InstanceSpec, ModelSpec
+from aegaeon.live.events import Event, LiveRequest
+from aegaeon.live.instance.device_pool import DevicePool
+from aegaeon.live.instance.instance import LiveInstance
+from aegaeon.live.logs import write_output_to
+from aegaeon.live.measure.probe import Bench, Round, Sample
+from aegaeon.live.memory.device import open_device
+from aegaeon.live.memory.kv_pool import KvPool
+from aegaeon.live.memory.shared import SharedDirectory, start_time
+from aegaeon.live.memory.weight_cache import WeightCache
+from aegaeon.live.options import LiveOptions
+from aegaeon.live.preflight.checkpoints import DTYPES
+from aegaeon.live.tp.group import GRACE_S, RankError, RankGroup, RankPlan
+from aegaeon.policy.interface import System
+
+if TYPE_CHECKING:
+    from aegaeon.live.vllm.model_engine import Shell
+
+# A slot also holds buffers, and tensors that an engine pads.
+_SLOT_MARGIN, _SLOT_EXTRA = 1.1, 4 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class InstancePlan:
+    """What an instance needs to open: `paths` are the models' checkpoints on its node.
+
+    `holder` marks the KV blocks that it holds in the node's host pool.
+    """
+
+    spec: InstanceSpec
+    models: tuple[ModelSpec, ...]
+    shared: str
+    paths: Mapping[str, str]
+    options: LiveOptions
+    holder: int = 1
+
+
+class InstanceActor:
+    """One device. Everything that touches it runs in one thread, which CUDA and OpenMP need."""
+
+    def __init__(self, log: str) -> None:
+        write_output_to(Path(log))
+        self._engine = ThreadPoolExecutor(1, thread_name_prefix="engine")
+        # The slowest import; it overlaps with the making of the node's models.
+        self._engine.submit(importlib.import_module, "aegaeon.live.vllm.model_engine")
+        self._out: SimpleQueue[Sequence[Event] | BaseException | None] = SimpleQueue()
+        self._instance: LiveInstance | None = None
+        self._memory = ExitStack()
+
+    def where(self) -> tuple[str, tuple[int, int | None]]:
+        """Return the id of the Ray node that this actor is on; its process's id and start time."""
+        process = (os.getpid(), start_time(os.getpid()))
+        return str(ray.get_runtime_context().get_node_id()), process
+
+    def now(self) -> float:
+        """Return this machine's monotonic clock, in seconds."""
+        return time.perf_counter()
+
+    def open(self, plan: InstancePlan) -> None:
+        """Make an engine for every model."""
+        self._engine.submit(self._open, plan).result()
+
+    def measure(self, round_: Round) -> list[Sample]:
+        """Measure one round; the run's other instances do so at the same time."""
+        return self._engine.submit(self._bench.measure, round_).result()
+
+    def measured(self) -> None:
+        """End the events of measurements; what they left behind is not looked at again."""
+        self._out.put(None)
+        # Collecting garbage among the engines' many lasting objects would stop steps for long.
+        self._engine.submit(_freeze).result()
+
+    def start(self, system: System, deployment: Deployment, began: float) -> None:
+        """Start the scheduler; `began` is the run's time 0 on this machine's monotonic clock."""
+
+        def clock() -> float:
+            return time.perf_counter() - began
+
+        scheduler = system.scheduler(deployment, self._plan.spec)
+        self._instance = LiveInstance(
+            self._plan.spec, scheduler, self._pool, self._shells, self._out.put, clock
+        )
+        self._engine.submit(self._run, self._instance)
+
+    def accept(self, request: LiveRequest) -> None:
+        """Take a request in."""
+        if self._instance is None:
+            raise RuntimeError("a request came before the instance was started")
+        self._instance.accept(request)
+
+    def events(self) -> Iterator[Sequence[Event]]:
+        """Yield batches of events until the instance stops; raise what stopped it, if anything."""
+        while (item := self._out.get()) is not None:
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+
+    def stop(self) -> None:
+        """Let the instance finish the work it is doing, then end its events."""
+        if self._instance is not None:
+            self._instance.stop()
+
+    def close(self) -> None:
+        """Stop, and give the node's memory back."""
+        self.stop()
+        self._engine.submit(self._memory.close).result()
+
+    def _open(self, plan: InstancePlan) -> None:
+        self._plan, options = plan, plan.options
+        device = open_device(options.device)
+        shared = self._memory.enter_context(SharedDirectory.attach(plan.shared))
+        host_kv = KvPool.attach(shared, device, holder=plan.holder)
+        self._memory.callback(host_kv.close)
+        sizes = _sizes(plan)
+        ranks = RankGroup(
+            RankPlan(plan.spec.tp, options.device, plan.shared, options.cache_bytes, **sizes),
+            self._lost,
+        )
+        cache = WeightCache(shared, options.cache_bytes, device)
+        self._pool = DevicePool(device, cache, host_kv, **sizes, ranks=ranks)
+        self._memory.callback(self._pool.close)
+        # Their copies have to end before the memory that they read and write goes.
+        self._memory.callback(ranks.close)
+        self._shells = {model.name: self._shell(model) for model in plan.models}
+        self._bench = Bench(plan.spec, self._pool, self._shells, self._out.put)
+
+    def _shell(self, model: ModelSpec) -> Shell:
+        from aegaeon.live.vllm.engine import ShellOptions
+        from aegaeon.live.vllm.model_engine import Shell
+
+        options = ShellOptions(
+            dtype=DTYPES.get(model.dtype_bytes, "auto"),
+            max_model_len=model.max_len,
+            block_size=self._plan.options.block_size,
+        )
+        return Shell(model.name, Path(self._plan.paths[model.name]), self._pool, options)
+
+    def _lost(self, error: RankError) -> None:
+        """Tell that a rank died; end the process if its threads cannot."""
+        self._out.put(error)
+        time.sleep(GRACE_S)
+        os._exit(1)
+
+    def _run(self, instance: LiveInstance) -> None:
+        try:
+            instance.run()
+        except BaseException as error:
+            self._out.put(error)
+            raise
+        self._out.put(None)
+
+
+def _sizes(plan: InstancePlan) -> dict[str, int]:
+    """Return what each of the instance's devices sets aside."""
+    largest = max([model.weight_bytes for model in plan.models]) / plan.spec.tp
+    return {
+        "slot_bytes": int(largest * _SLOT_MARGIN) + _SLOT_EXTRA,
+        "kv_bytes": int(plan.spec.kv_bytes),
+        "weight_slots": plan.spec.weight_slots,
+    }
+
+
+def _freeze() -> None:
+    gc.collect()
+    gc.freeze()

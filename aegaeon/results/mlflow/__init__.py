@@ -1,0 +1,1 @@
+"""Results in MLflow: what is logged, and how."""

@@ -1,0 +1,83 @@
+"""`aegaeon run` in a process of its own: sweeps, resuming, failures, MLflow, exit codes."""
+
+import os
+import sqlite3
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import yaml
+
+from aegaeon.errors import UserError
+from aegaeon.experiment import hydra_job as run
+from aegaeon.results.store import collect, records
+
+ROOT = Path(__file__).parents[2]
+GOLDEN = Path(__file__).with_name("golden_config.yaml")
+# In one process: starting workers costs more than these runs.
+SWEEP = (
+    *("-m", "name=small", "hardware.gpus=16,15", "workload.duration_s=10"),
+    *("tracking.uri=sqlite", "hydra.launcher.n_jobs=1"),
+)
+
+
+def aegaeon(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "aegaeon.cli", *arguments]
+    wide = os.environ | {"COLUMNS": "200"}
+    return subprocess.run(
+        command, cwd=ROOT, env=wide, capture_output=True, text=True, check=False, timeout=200
+    )
+
+
+def logged(runs: Path) -> Counter[str]:
+    """Return how many MLflow runs have each status, sweeps left out."""
+    query = "SELECT status FROM runs JOIN tags USING (run_uuid) WHERE key='kind' AND value='run'"
+    with sqlite3.connect(runs / "mlflow.db") as database:
+        return Counter(status for (status,) in database.execute(query))
+
+
+def test_failed_run_is_recorded_and_the_sweep_goes_on(tmp_path) -> None:
+    first = aegaeon("run", *SWEEP, f"paths.runs={tmp_path}")
+    assert first.returncode == 2, first.stderr
+    assert "1 finished, 1 failed" in first.stderr
+    assert "must use exactly hardware.gpus = 15" in first.stderr
+    assert Counter(facts["status"] for facts in records(tmp_path, "small")) == {
+        "finished": 1,
+        "failed": 1,
+    }
+    assert logged(tmp_path) == {"FINISHED": 1, "FAILED": 1}
+    assert collect(tmp_path, "small")["gpus"].tolist() == [16]
+    again = aegaeon("run", *SWEEP, f"paths.runs={tmp_path}", "tracking.uri=none")
+    assert again.returncode == 2
+    assert "1 skipped, 1 failed" in again.stderr
+
+
+def test_a_full_disk_is_refused_before_the_run(tmp_path, monkeypatch) -> None:
+    full = SimpleNamespace(free=1_000)
+    monkeypatch.setattr(run.shutil, "disk_usage", lambda _: full)
+    with pytest.raises(UserError, match=r"1,000 bytes are free there.*set paths.runs"):
+        run._check_room(tmp_path / "new" / "runs")
+
+
+def test_cfg_job_prints_the_golden_configuration() -> None:
+    shown = aegaeon("run", "--cfg", "job", "~local")
+    assert yaml.safe_load(shown.stdout) == yaml.safe_load(GOLDEN.read_text())
+
+
+@pytest.mark.slow
+def test_kick_runs_resumes_and_is_logged(tmp_path) -> None:
+    kick = ("run", "-m", "experiment=kick", f"paths.runs={tmp_path}", "tracking.uri=sqlite")
+    first = aegaeon(*kick)
+    assert first.returncode == 0, first.stderr
+    assert "12 finished" in first.stderr
+    table = collect(tmp_path, "kick")
+    assert len(table) == 12
+    assert logged(tmp_path) == {"FINISHED": 12}
+    again = aegaeon(*kick)
+    assert again.returncode == 0, again.stderr
+    assert "12 skipped" in again.stderr
+    assert logged(tmp_path) == {"FINISHED": 12}
+    assert collect(tmp_path, "kick").equals(table)

@@ -1,0 +1,99 @@
+"""Quantized models give vLLM's own tokens, with other models in between, wherever weights lie."""
+
+import random
+from dataclasses import replace
+
+import pytest
+
+from aegaeon.live.tiny import GREEDY, ZOO, tiny_options
+
+pytest.importorskip("vllm")
+
+import torch
+
+from tests.support.tiny_quantized import FORMATS
+
+pytestmark = pytest.mark.live
+
+PROMPTS = [[(7 * j + 13 * i) % 499 + 1 for j in range(20 + 30 * i)] for i in range(3)]
+PARAMS = {**GREEDY, "max_tokens": 24}
+# Its kernel keeps a packed copy, unless the CPU has matrix tiles.
+PRIVATE = () if torch.cpu._is_amx_tile_supported() else ("int8",)
+
+
+@pytest.fixture(scope="module", params=sorted(FORMATS))
+def quantized(request, zoo, tmp_path_factory, reference):
+    """Return a format, a model in it, where it lies, and what vLLM's own engine gives for it."""
+    form, folder = FORMATS[request.param], tmp_path_factory.mktemp("quantized")
+    model = replace(ZOO[0], name="plain", dtype=form.dtype, seed=31)
+    plain = model.build(folder)
+    path = form.build(plain, folder / request.param)
+    tokens = []
+    for name, place in (("plain", plain), ("quantized", path)):
+        reference.make(name, place, tiny_options(model))
+        tokens.append([reference.tokens(name, prompt, PARAMS) for prompt in PROMPTS])
+    assert tokens[0] != tokens[1]
+    return request.param, model, path, tokens[1]
+
+
+@pytest.fixture(scope="module")
+def others(zoo, node, models):
+    """Shells that take turns with the quantized one, three models in two weight slots."""
+    from aegaeon.live.vllm.model_engine import Shell
+
+    pool = node.pool()
+    made = [Shell(m.name, models / m.name, pool, tiny_options(m)) for m in ZOO[:2]]
+    yield made
+    for shell in made:
+        shell.close()
+
+
+def tokens(shell, others, rng):
+    """Run PROMPTS, one at a time, with turns of the other shells in between."""
+    pool = shell._lent.pool
+    got = [[] for _ in PROMPTS]
+    for i, prompt in enumerate(PROMPTS):
+        shell.add(str(i), prompt, PARAMS)
+    while shell.requests:
+        other = rng.choice(others)
+        if not other.requests:
+            other.add("o", [rng.randrange(1, 500) for _ in range(9)], GREEDY)
+        pool.activate(other.name)
+        other.step()
+        pool.activate(shell.name)
+        # Alone, as in the reference: in 16 bits the size of a batch may change a token.
+        for output in shell.step([rng.choice(sorted(shell.requests))]).outputs:
+            got[int(output.request_id)] += output.token_ids
+    for other in others:
+        other.abort("o")
+    return got
+
+
+def in_arena(tensor, pool):
+    starts = [slot.bytes.data_ptr() for slot in pool._weights._slots]
+    return any(0 <= tensor.data_ptr() - at < pool._weights._slots[0].bytes.nbytes for at in starts)
+
+
+def test_switching_changes_no_token_of_a_quantized_model(quantized, others, reads):
+    from aegaeon.live.vllm.model_engine import Shell
+
+    kind, model, path, expected = quantized
+    pool, rng = others[0]._lent.pool, random.Random(1)
+    for made in (1, 2):
+        shell = Shell(kind, path, pool, tiny_options(model))
+        # Takes the place of what loading freed, so that a stale address shows.
+        held = [torch.full((size,), torch.nan) for size in (128, 256) for _ in range(99)]
+        assert tokens(shell, others, rng) == expected
+        # The host cache has a copy by the second time, which may not be all there is.
+        assert len(reads) == made
+        layer = _model(shell).model.layers[0].self_attn.qkv_proj
+        weight = getattr(layer, FORMATS[kind].weight)
+        assert (weight is None) == (kind in PRIVATE)
+        assert weight is None or in_arena(weight, pool)
+        assert in_arena(layer.bias, pool)
+        del layer, weight, held
+        shell.close()
+
+
+def _model(shell):
+    return shell._engine.model_executor.driver_worker.worker.model_runner.model

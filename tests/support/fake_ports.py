@@ -1,0 +1,139 @@
+"""Fakes of what the controller talks to."""
+
+import queue
+from dataclasses import dataclass, field
+
+from aegaeon.core import DeviceSpec, InstanceSpec, Request, Stage
+from aegaeon.live.control.controller import Controller, Message
+from aegaeon.live.control.recovery import FaultOptions
+from aegaeon.live.events import (
+    Accepted,
+    Carried,
+    Finished,
+    HostKv,
+    LiveRequest,
+    Prefilled,
+    TokenOutput,
+    Tokens,
+)
+
+DEVICE = DeviceSpec("cpu", 1e9, 1e9, 1e9, 1e9)
+
+
+def instance(ident: int, stage: Stage) -> InstanceSpec:
+    return InstanceSpec(ident, stage, DEVICE, 1e6, 1e9)
+
+
+def request(ident: int, out: int = 3, arrival: float = 0.0) -> LiveRequest:
+    return LiveRequest(Request(ident, "m", arrival, 4, out), (1, 2, 3, 4))
+
+
+@dataclass
+class FakePort:
+    """An instance that answers at once, unless `mute`; times are the controller's clock."""
+
+    ident: int
+    stage: Stage
+    inbox: "queue.Queue[Message]"
+    clock: object
+    node: str = "a"
+    mute: bool = False
+    kv: HostKv | None = None
+    epoch: int = 0
+    lands: HostKv | None = None
+    got: list[LiveRequest] = field(default_factory=list)
+    discarded: list[HostKv] = field(default_factory=list)
+    buried: list[tuple[list[int], bool]] = field(default_factory=list)
+    stopped: bool = False
+
+    def accept(self, live):
+        self.got.append(live)
+        if not self.mute:
+            self.say(Accepted(self.clock(), live.spec.id), *self.answer(live))
+
+    def answer(self, live):
+        now, ident = self.clock(), live.spec.id
+        left = live.spec.output_tokens - len(live.generated)
+        if self.stage is Stage.PREFILL:
+            made = (*live.generated, 7)
+            if left == 1:
+                return [tokens(now, ident, 7), Finished(now, ident, "length")]
+            moved = LiveRequest(live.spec, live.prompt, live.params, made, self.kv)
+            return [tokens(now, ident, 7), Prefilled(now, moved)]
+        made = [tokens(now, ident, t) for t in range(left)]
+        return [*made, Finished(now, ident, "length")]
+
+    def say(self, *events):
+        self.inbox.put(Message(self.ident, events, epoch=self.epoch))
+
+    def discard(self, kv, request):
+        self.discarded.append(kv)
+
+    def carry(self, kv, request, ticket, there):
+        event = Carried(self.clock(), request, ticket, self.lands, 64, 0.01)
+        self.inbox.put(Message(there, carried=event))
+
+    def die(self):
+        self.inbox.put(Message(self.ident, error=f"{self.ident} died", epoch=self.epoch))
+
+    def restart(self, requests, again):
+        self.buried.append((list(requests), again))
+        self.epoch += 1
+        self.inbox.put(Message(self.ident, buried=True, epoch=self.epoch))
+        if again:
+            self.inbox.put(Message(self.ident, ready=True, epoch=self.epoch))
+
+    def stop(self):
+        self.stopped = True
+        self.inbox.put(Message(self.ident, ended=True, epoch=self.epoch))
+
+
+def tokens(now: float, ident: int, *ids: int) -> Tokens:
+    return Tokens(now, ident, TokenOutput(str(ident), 0, ids))
+
+
+@dataclass
+class FakeDispatcher:
+    """Prefill on 0, decode on 1, unless told otherwise; notes what it hears."""
+
+    answers: dict = field(default_factory=dict)
+    released: dict = field(default_factory=dict)
+    heard: list = field(default_factory=list)
+
+    def place(self, request, stage, now):
+        return self.answers.get((request.id, stage), 1 if stage is Stage.DECODE else 0)
+
+    def finished(self, request, stage, instance, now):
+        self.heard.append((request.id, stage, instance))
+        return self.released.pop((request.id, stage), ())
+
+    def available(self, instance, up, now):
+        self.heard.append((instance, up))
+        return self.released.pop((instance, up), ())
+
+
+class Clock:
+    """Seconds that pass by themselves, a little at every look."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def __call__(self):
+        self.now += 1e-3
+        return self.now
+
+
+class Bench:
+    """A controller on fakes: instance 0 prefills and 1 decodes."""
+
+    def __init__(self):
+        self.clock = Clock()
+        self.inbox = queue.Queue()
+        self.fleet = (instance(0, Stage.PREFILL), instance(1, Stage.DECODE))
+        self.ports = {s.id: FakePort(s.id, s.stage, self.inbox, self.clock) for s in self.fleet}
+        self.dispatcher = FakeDispatcher()
+
+    def controller(self, *requests, stall_s=0.05, restarts=None):
+        faults = None if restarts is None else FaultOptions("recover", restarts)
+        made = (self.dispatcher, self.fleet, requests, self.ports, self.inbox, self.clock, stall_s)
+        return Controller(*made, faults=faults)
