@@ -38,8 +38,8 @@ def requests(models: int, count: int, gap_s: float) -> list[Request]:
 
 def alone(plan: Deployment, live, folder: Path) -> dict[int, list[int]]:
     """Return every request's tokens when its model has a device for itself."""
-    from aegaeon.live.ray.node_agent import DTYPES, tiny_model
-    from aegaeon.live.tiny import TinyNode
+    from aegaeon.live.preflight.checkpoints import DTYPES
+    from aegaeon.live.tiny import TinyNode, tiny_model
     from aegaeon.live.vllm.engine import ShellOptions
     from aegaeon.live.vllm.model_engine import Shell
 
@@ -81,11 +81,17 @@ def _with(token: bytes) -> list[str]:
         try:
             if int(folder.name) != os.getpid() and token in (folder / "environ").read_bytes():
                 command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-                # A process that has ended but was not waited for has no command.
-                found += [command] if command.strip() else []
+                # A process that has ended but was not waited for has no command; an earlier test of
+                # this session may have left a resource tracker, which ends with the session.
+                tracker = "resource_tracker" in command and _parent(folder) == os.getpid()
+                found += [command] if command.strip() and not tracker else []
         except OSError:
             continue
     return found
+
+
+def _parent(folder: Path) -> int:
+    return int((folder / "stat").read_text().rpartition(")")[2].split()[1])
 
 
 def instance_pids(stage: str, token: str | None = None) -> list[int]:
