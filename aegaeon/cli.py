@@ -120,8 +120,9 @@ def _results(parser: argparse.ArgumentParser) -> None:
     sync = _command(actions, "sync", _sync, "log finished runs that MLflow lacks")
     sync.add_argument("names", nargs="+", metavar="EXPERIMENT")
     sync.add_argument("--tracking", default="sqlite", help="sqlite or a server's address")
+    rehash = _command(actions, "rehash", _rehash, "translate hashes of version 1; runs nothing")
     columns = _command(actions, "columns", _columns, "explain the columns of stored tables")
-    for action in (export, load, diff, sync, columns):
+    for action in (export, load, diff, sync, rehash, columns):
         _stored(action)
         action.add_argument("--runs", type=Path, default=RUNS, help="folder of run directories")
 
@@ -173,6 +174,13 @@ def _sync(options: argparse.Namespace) -> int:
     count = sum(sync_command(name, options.runs, options.tracking) for name in options.names)
     Console().print(f"{count} runs new in MLflow", highlight=False)
     return 0
+
+
+def _rehash(options: argparse.Namespace) -> int:
+    from aegaeon.experiment.points import points
+    from aegaeon.results.rehash import rehash_command
+
+    return 0 if rehash_command(options.runs, options.stored, points) else 2
 
 
 def _columns(options: argparse.Namespace) -> int:

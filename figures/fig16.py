@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -34,8 +35,7 @@ def render(stored: Path, presets: bool) -> Figure:
 
 
 def _panel(ax: Axes, part: Part) -> None:
-    lines = chosen(part.lines)
-    lines = lines[lines["config_hash"] == lines["config_hash"].min()]
+    lines = _smallest(chosen(part.lines))
     bars: list[tuple[str, PoolUse]] = []
     for (shape, size), mine in lines.groupby(["shape", "block_bytes"]):
         bars.append((f"{shape}\n{_bytes(float(size))}", fragmentation(mine)))
@@ -55,6 +55,12 @@ def _panel(ax: Axes, part: Part) -> None:
     ax.grid(visible=False, axis="x")
     ax.set_xlabel("shape and bytes per block", labelpad=2)
     ax.set_title(part.title, pad=22)
+
+
+def _smallest(lines: pd.DataFrame) -> pd.DataFrame:
+    """Return the lines of one run: fewest models, lowest rate, first seed."""
+    runs = lines[["num_models", "rate_rps", "seed", "config_hash"]].drop_duplicates()
+    return lines[lines["config_hash"] == runs.sort_values(list(runs))["config_hash"].iloc[0]]
 
 
 def _bytes(size: float) -> str:

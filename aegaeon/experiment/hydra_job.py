@@ -12,12 +12,11 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import hydra
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from rich.console import Console
 from rich.progress import Progress
 
@@ -25,8 +24,10 @@ from aegaeon.errors import UserError
 from aegaeon.experiment import sweep
 from aegaeon.experiment.config import Config, from_hydra
 from aegaeon.experiment.plan import Plan, Result, plan, run
+from aegaeon.experiment.points import Settings, settings_and_seeds
 from aegaeon.paths import CONF, ROOT
 from aegaeon.results.config_hash import config_hash
+from aegaeon.results.inputs import input_digests
 from aegaeon.results.record import open_run
 from aegaeon.results.store import finished
 from aegaeon.signals import stoppable
@@ -47,19 +48,16 @@ def _job(cfg: DictConfig) -> None:
     note: sweep.Note = {"job": cfg.name, "status": "failed"}
     try:
         config = from_hydra(cfg)
+        settings, seeds = settings_and_seeds(cfg)
+        inputs = input_digests(settings)
     except UserError as error:
         sweep.leave(note | {"error": str(error), "user": True})
         return
-    settings: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
-    del settings["seeds"]
-    if "pool" not in config.keep:
-        # It shapes that table alone, and a run without it must keep its hash.
-        del settings["host_pool"]
     note |= {"runs": str(resolve(config.paths.runs)), "tracking": config.tracking.uri}
-    for seed in config.seeds:
+    for seed in seeds:
         started = time.perf_counter()
         note["label"] = label(config, seed)
-        outcome = _attempt(config, seed, {**settings, "seed": seed})
+        outcome = _attempt(config, seed, {**settings, "seed": seed}, inputs)
         sweep.leave(note | outcome | {"seconds": time.perf_counter() - started})
 
 
@@ -70,15 +68,19 @@ def label(config: Config, seed: int) -> str:
     return f"{config.system.name}, {config.models.count} models, {load}, seed {seed}"
 
 
-def _attempt(config: Config, seed: int, settings: dict[str, Any]) -> sweep.Note:
+def _attempt(
+    config: Config, seed: int, settings: Settings, inputs: Mapping[str, str]
+) -> sweep.Note:
     """Run one seed unless it has finished before; an error becomes part of the note."""
     runs_root = resolve(config.paths.runs)
-    key = config_hash(settings)
+    key = config_hash(settings, inputs)
     if finished(runs_root, config.name, key, config.keep):
         return {"status": "skipped", "key": key}
     try:
         _check_room(runs_root)
-        with open_run(runs_root, config.name, settings, sweep_id=sweep.current()) as record:
+        with open_run(
+            runs_root, config.name, settings, inputs=inputs, sweep_id=sweep.current()
+        ) as record:
             result = _with_bar(plan(config, seed), record.directory)
             if lacking := sorted(set(config.keep) - set(result.tables)):
                 made = ", ".join(result.tables)

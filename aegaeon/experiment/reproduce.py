@@ -16,7 +16,7 @@ from aegaeon.experiment.sweep import is_sweep
 from aegaeon.paths import CONF, FIGURES, ROOT, RUNS
 from aegaeon.results.details import diff_details
 from aegaeon.results.diff import diff
-from aegaeon.results.store import collect, load_stored
+from aegaeon.results.store import collect, current_records, load_stored
 
 SYSTEMS = ("aegaeon", "serverlessllm", "serverlessllm_plus", "muxserve")
 FIGURE_EXPERIMENTS = (
@@ -44,6 +44,9 @@ def reproduce(names: Sequence[str], stored: Path, everything: bool = False) -> i
         raise UserError(f"unknown experiment {unknown[0]}; known: {', '.join(EXPERIMENTS)}")
     console = Console()
     chosen = list(names) or list(EXPERIMENTS if everything else FIGURE_EXPERIMENTS)
+    for name in chosen:
+        # Runs that cannot be compared are refused now, not after hours.
+        current_records(RUNS, name)
     started = time.perf_counter()
     failed = [name for name in chosen if _run(name, everything, console)]
     console.rule("[bold]fresh rows against stored rows[/bold]", align="left")

@@ -11,6 +11,7 @@ from rich.progress import Progress
 
 from aegaeon.errors import UserError
 from aegaeon.results import store
+from aegaeon.results.changes import print_changes
 from aegaeon.results.detail_schema import DETAILS
 from aegaeon.results.details import diff_details, export_details, kept
 from aegaeon.results.diff import diff
@@ -27,10 +28,14 @@ def export_command(
     replace: bool = False,
     console: Console | None = None,
 ) -> list[Path]:
-    """Write the stored tables of each experiment, details too, and return their paths."""
+    """Write the stored tables of each experiment, details too, and return their paths.
+
+    Prints the measures of stored rows that change, old and new.
+    """
     console = console or Console()
     paths = []
     for experiment in experiments:
+        _show_changes(experiment, runs_root, stored_dir, console)
         done = store.export(runs_root, experiment, stored_dir, replace=replace)
         kept = f", {done.kept} of them kept from before" if done.kept else ""
         console.print(f"{done.path}: {done.rows} rows{kept}", highlight=False)
@@ -117,6 +122,15 @@ def columns_text() -> str:
         meaning = f"{column.meaning}; may be empty" if column.nullable else column.meaning
         lines.append(f"| `{column.name}` | {column.type} | {column.unit} | {meaning} |")
     return "\n".join(lines)
+
+
+def _show_changes(experiment: str, runs_root: Path, stored_dir: Path, console: Console) -> None:
+    try:
+        stored = store.load_stored(experiment, stored_dir)
+    except UserError:
+        # Whether a table that is missing or damaged may be written is for `export` to say.
+        return
+    print_changes(store.collect(runs_root, experiment), stored, console)
 
 
 def _log(
