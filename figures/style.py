@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
+from typing import Any
 
 from matplotlib.colors import to_rgb
 
@@ -13,6 +16,10 @@ INK = "#333333"
 NOTE_SIZE = 6.8
 LABEL_SIZE = 8.0
 ROW_SIZE = 7.6
+# seaborn's errorbar from the least to the largest value of the seeds, as a pale band.
+OVER_SEEDS: dict[str, Any] = {"errorbar": ("pi", 100), "err_kws": {"linewidth": 0}}
+# seaborn's bars in the very colour they are given, without a legend or an interval.
+BARS: dict[str, Any] = {"saturation": 1.0, "linewidth": 0, "legend": False, "errorbar": None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +88,16 @@ def look(system: str) -> Look:
     """Return a system's look; a system that is new here is drawn in grey under its own name."""
     known = LOOKS | OTHERS | TARGETS
     return known.get(system) or Look(system, GREY, "v")
+
+
+def palette(systems: Iterable[str]) -> dict[str, str]:
+    """Return the colour of every system, as seaborn's `palette`."""
+    return {name: look(name).colour for name in systems}
+
+
+def series(names: Iterable[str]) -> dict[str, str]:
+    """Return a colour for every set-up or size, in order, as seaborn's `palette`."""
+    return dict(zip(names, cycle(SERIES)))
 
 
 def ordered(systems: list[str], presets: bool) -> list[str]:
