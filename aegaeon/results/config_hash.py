@@ -31,8 +31,8 @@ def config_hash(config: Mapping[str, Any], inputs: Mapping[str, str] | None = No
     with the name of a key counts in place of the key. The order of keys does not matter, and 1 and
     1.0 are one number.
     """
-    digests = dict(inputs or {})
-    settings = {}
+    digests: dict[str, Json] = dict(inputs or {})
+    settings: dict[str, Json] = {}
     for path, value in _leaves(canonical(jsonable(counted(config)))):
         key = ".".join(name.replace("\\", r"\\").replace(".", r"\.") for name in path)
         if key not in digests and not as_introduced(path, value):

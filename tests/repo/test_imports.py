@@ -9,7 +9,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 ROOMS = ("aegaeon", "baselines", "workloads", "profiles", "kernels", "figures")
 LINT = "from importlinter.cli import lint_imports_command; lint_imports_command()"
-HEAVY = ("torch", "ray", "vllm", "mlflow", "matplotlib")
+HEAVY = ("torch", "ray", "vllm", "mlflow", "matplotlib", "seaborn")
 # A module, an import that it must not have, and what the linter then says.
 FORBIDDEN = (
     ("aegaeon/core/work.py", "import numpy", "aegaeon.core", "numpy"),
@@ -66,6 +66,7 @@ FORBIDDEN = (
     ("kernels/views.py", "from aegaeon import core", "kernels", "aegaeon"),
     ("aegaeon/experiment/hydra_job.py", "import mlflow", "aegaeon", "mlflow"),
     ("aegaeon/scoring/tables.py", "import matplotlib", "aegaeon", "matplotlib"),
+    ("workloads/checks.py", "import seaborn", "workloads", "seaborn"),
 )
 
 
