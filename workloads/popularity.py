@@ -24,7 +24,7 @@ def popularity(count: int, skew: str) -> NDArray[np.float64]:
     head and tail. `UserError` on another skew or count < 1.
     """
     if count < 1:
-        raise UserError(f"count: expected at least one model, got {count}")
+        raise UserError(f"models.count: expected at least one model, got {count}")
     require_choice(SKEWS, skew=skew)
     if skew == "uniform":
         return np.full(count, 1.0 / count)

@@ -33,7 +33,9 @@ def test_shares_are_positive_sum_to_one_and_never_rise(count, skew):
     assert (np.diff(shares) <= 1e-15).all()
 
 
-@pytest.mark.parametrize(("count", "skew", "key"), [(0, "zipf", "count"), (3, "pareto", "skew")])
+@pytest.mark.parametrize(
+    ("count", "skew", "key"), [(0, "zipf", "models.count"), (3, "pareto", "workload.skew")]
+)
 def test_bad_arguments_are_named(count, skew, key):
     with pytest.raises(UserError, match=f"^{key}: expected"):
         popularity(count, skew)
