@@ -13,8 +13,8 @@ from aegaeon.policy.quota import decode_quotas
 
 OUTPUT_RESERVE = 512
 _EPSILON_S = 1e-9
-# The public artifact's decode scheduler estimates a step by `predict(-1, -1, lengths)`: for a batch of
-# -1, which takes one request's term off the estimate instead of adding the batch's.
+# The public artifact's decode scheduler estimates a step by `predict(-1, -1, lengths)`. The batch of
+# -1 takes one request's term off the estimate instead of adding the batch's.
 _ARTIFACT_BATCH = -1
 
 
