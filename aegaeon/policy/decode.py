@@ -13,7 +13,7 @@ from aegaeon.policy.quota import decode_quotas
 
 OUTPUT_RESERVE = 512
 _EPSILON_S = 1e-9
-# The public artifact's decode scheduler estimates a step by `predict(-1, -1, lengths)`. The batch of
+# The public artifact's decode scheduler estimates a step by `predict(-1, -1, lengths)`. A batch of
 # -1 takes one request's term off the estimate instead of adding the batch's.
 _ARTIFACT_BATCH = -1
 
