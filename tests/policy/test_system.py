@@ -1,12 +1,12 @@
 """Aegaeon's dispatcher is made of parts; its artifact preset estimates as the artifact does."""
 
 import pytest
-from small_market import cost
 
 from aegaeon.core import Request, Stage
-from aegaeon.policy.aegaeon import _ByModel, _ByStage
 from aegaeon.policy.decode import DecodeScheduler, RoundOptions
 from aegaeon.policy.interface import Placement
+from aegaeon.policy.system import _ByModel, _ByStage
+from tests.support.small_market import cost
 
 
 class Holder:
