@@ -190,7 +190,6 @@ class Config:
     seeds: list[int] = field(default_factory=lambda: [0])
     keep: list[str] = field(default_factory=list)
     host_pool: HostPool = field(default_factory=HostPool)
-    tags: list[str] = field(default_factory=list)
 
 
 def register() -> None:
