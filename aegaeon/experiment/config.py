@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, get_type_hints
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from aegaeon.core import DeviceSpec, ModelSpec
 from aegaeon.errors import UserError
@@ -26,6 +26,8 @@ from baselines.muxserve import MuxServe
 from baselines.serverlessllm.ours import ServerlessLLM
 from baselines.serverlessllm.paper import ServerlessLLMPaper
 from baselines.sleep_mode import SleepMode
+from workloads import FORMATS, SKEWS
+from workloads.checks import require_choice
 
 
 def _schema(cls: type, *leave_out: str) -> type:
@@ -88,13 +90,18 @@ class Market(Workload):
 
 @dataclass
 class Trace(Workload):
-    """Replayed from a file; `duration_s` 0 replays all of it."""
+    """Replayed from a file; `duration_s` 0 replays all of it.
+
+    `rate_rps` is the mean rate of one model (requests/s), which a format without arrival times
+    (sharegpt) needs and no other takes; 0 means not set.
+    """
 
     path: str = MISSING
     format: str = MISSING
     duration_s: float = 0.0
     rate_scale: float = 1.0
     assign: str = "uniform"
+    rate_rps: float = 0.0
 
 
 @dataclass
@@ -183,7 +190,6 @@ class Config:
     seeds: list[int] = field(default_factory=lambda: [0])
     keep: list[str] = field(default_factory=list)
     host_pool: HostPool = field(default_factory=HostPool)
-    tags: list[str] = field(default_factory=list)
 
 
 def register() -> None:
@@ -218,6 +224,9 @@ def from_hydra(cfg: DictConfig) -> Config:
     """Turn a composed configuration into checked objects; raise `UserError` naming the key."""
     try:
         config = OmegaConf.to_object(cfg)
+    except MissingMandatoryValue as error:
+        key = error.full_key
+        raise UserError(f"{key}: has no value; add {key}=VALUE to the command") from error
     except OmegaConfBaseException as error:
         raise UserError(f"configuration: {error}") from error
     if not isinstance(config, Config):
@@ -245,8 +254,10 @@ def validate(config: Config) -> None:
         positive["workload.rate_rps"] = config.workload.rate_rps
         positive["workload.duration_s"] = config.workload.duration_s
         positive["workload.burstiness"] = config.workload.burstiness
-        if config.workload.skew not in ("uniform", "market"):
-            raise UserError(f"workload.skew: {config.workload.skew!r}, expected uniform or market")
+        require_choice(SKEWS, skew=config.workload.skew)
+    if isinstance(config.workload, Trace):
+        require_choice(FORMATS, format=config.workload.format)
+        require_choice(SKEWS, assign=config.workload.assign)
     for key, value in positive.items():
         if not value > 0:
             raise UserError(f"{key}: must be greater than 0, got {value}")

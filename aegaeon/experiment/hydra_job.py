@@ -23,7 +23,7 @@ from rich.progress import Progress
 from aegaeon.errors import UserError
 from aegaeon.experiment import sweep
 from aegaeon.experiment.config import Config, from_hydra
-from aegaeon.experiment.plan import Plan, Result, plan, run
+from aegaeon.experiment.plan import Plan, Result, nominal_rate, plan, run
 from aegaeon.experiment.points import Settings, settings_and_seeds
 from aegaeon.paths import CONF, ROOT
 from aegaeon.results.config_hash import config_hash
@@ -63,8 +63,8 @@ def _job(cfg: DictConfig) -> None:
 
 def label(config: Config, seed: int) -> str:
     """Return a short name of a run for people."""
-    rate = getattr(config.workload, "rate_rps", None)
-    load = config.workload.name if rate is None else f"{rate:g} req/s"
+    rate = nominal_rate(config.workload)
+    load = f"{rate:g} req/s" if rate else config.workload.name
     return f"{config.system.name}, {config.models.count} models, {load}, seed {seed}"
 
 

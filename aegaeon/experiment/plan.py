@@ -12,7 +12,16 @@ import pandas as pd
 
 from aegaeon.core import Deployment, DeviceSpec, ModelSpec, Request, Slo
 from aegaeon.errors import UserError
-from aegaeon.experiment.config import Config, Live, Market, Occupancy, Simulated, SwitchCost, Trace
+from aegaeon.experiment.config import (
+    Config,
+    Live,
+    Market,
+    Occupancy,
+    Simulated,
+    SwitchCost,
+    Trace,
+    Workload,
+)
 from aegaeon.live.preflight.checks import check_host, check_types, live_fleet
 from aegaeon.paths import CONF
 from aegaeon.results.schema import NAMES, of_role
@@ -67,7 +76,8 @@ def plan(config: Config, seed: int) -> Plan:
     models = expand_market(types, config.models.count)
     requests = tuple(_requests(config, seed, models))
     if not requests:
-        raise UserError("workload: no request arrives; raise workload.duration_s or rate_rps")
+        rate = "rate_scale" if isinstance(config.workload, Trace) else "rate_rps"
+        raise UserError(f"workload.duration_s: no request arrives; raise it or workload.{rate}")
     costs = cost_model(models, device)
     # Policies lay out and plan with the link as it was measured, if it was.
     device, overheads = measured_device(device)
@@ -141,8 +151,16 @@ def _requests(config: Config, seed: int, models: tuple[ModelSpec, ...]) -> list[
             assign=workload.assign,
             input_scale=workload.input_scale,
             output_scale=workload.output_scale,
+            rate_rps=workload.rate_rps,
         )
     raise UserError(f"workload: {workload.name!r} is neither a market nor a trace")
+
+
+def nominal_rate(workload: Workload) -> float:
+    """Return the requests/s of one model that a workload asks for; 0 if a file says it."""
+    if isinstance(workload, Market):
+        return workload.rate_rps
+    return workload.rate_rps * workload.rate_scale if isinstance(workload, Trace) else 0.0
 
 
 def _rates(
@@ -257,7 +275,7 @@ def _settings(planned: Plan) -> Row:
         "hardware": config.hardware.name,
         "gpus": config.hardware.gpus,
         "num_models": config.models.count,
-        "rate_rps": getattr(config.workload, "rate_rps", None)
+        "rate_rps": nominal_rate(config.workload)
         or len(planned.requests) / planned.duration_s / config.models.count,
         "input_scale": config.workload.input_scale,
         "output_scale": config.workload.output_scale,

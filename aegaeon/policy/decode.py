@@ -13,6 +13,9 @@ from aegaeon.policy.quota import decode_quotas
 
 OUTPUT_RESERVE = 512
 _EPSILON_S = 1e-9
+# The public artifact's decode scheduler estimates a step by `predict(-1, -1, lengths)`. A batch of
+# -1 takes one request's term off the estimate instead of adding the batch's.
+_ARTIFACT_BATCH = -1
 
 
 def kv_need(request: Request) -> int:
@@ -158,7 +161,7 @@ class DecodeScheduler:
         self._round.extend(zip(batches, round_.quotas, strict=True))
 
     def _step_s(self, batch: Batch) -> float:
-        size = len(batch.requests) if self._options.batch_term else -1
+        size = len(batch.requests) if self._options.batch_term else _ARTIFACT_BATCH
         return self._costs[batch.model].decode_step_s(size, batch.context)
 
     def _hint(self, turn: Batch) -> str | None:

@@ -46,14 +46,6 @@ class RunRecord:
         row: dict[str, Any] | None = self.facts["row"]
         return row
 
-    def write_requests(self, table: pd.DataFrame | pa.Table) -> None:
-        """Store one row a request."""
-        self.write("requests", table)
-
-    def write_events(self, table: pd.DataFrame | pa.Table) -> None:
-        """Store one row a switch, KV move or memory sample."""
-        self.write("events", table)
-
     def write(self, name: str, table: pd.DataFrame | pa.Table) -> None:
         """Store a table as `<name>.parquet`; the run counts as finished only while it is there."""
         write_table(table, self.directory / f"{name}.parquet")

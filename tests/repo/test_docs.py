@@ -26,6 +26,9 @@ DOCUMENTS = sorted(
     for path in ROOT.glob(pattern)
     if not path.relative_to(ROOT).parts[0].startswith(".")
 )
+PACKAGES = ("aegaeon", "baselines", "figures", "kernels", "profiles", "workloads")
+FOLDERS = (*PACKAGES, "notebooks", "tests")
+OF_THE_ARTIFACT = {"plots/plot_e2e.py"}
 LINK = re.compile(r"\[[^\]]*\]\((?!https?://|#|mailto:)([^)#\s]+)")
 COMMAND = re.compile(r"^(?:\$ )?aegaeon run( [^#\n`]*)?(?:#.*)?$", re.MULTILINE)
 
@@ -44,6 +47,53 @@ def test_relative_links_lead_somewhere() -> None:
         if not (path.parent / target).exists()
     ]
     assert broken == []
+
+
+def spans(path: Path) -> str:
+    """Return what a document says in code, one piece a line."""
+    text = path.read_text()
+    lines = re.findall(r"^(?: {4}|\$ )?(make .*)", text, re.M)
+    return "\n".join(re.findall(r"`([^`\n]+)`", text) + lines)
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda p: p.relative_to(ROOT).as_posix())
+def test_modules_and_targets_in_documents_exist(path: Path) -> None:
+    ours = [module.as_posix() for folder in FOLDERS for module in (ROOT / folder).rglob("*.py")]
+    named = set(re.findall(r"[\w/]*\w\.py\b", spans(path))) - OF_THE_ARTIFACT
+    absent = [name for name in sorted(named) if not any(p.endswith(f"/{name}") for p in ours)]
+    assert absent == []
+    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.M))
+    assert set(re.findall(r"^make ([a-z][\w-]*)", spans(path), re.M)) <= targets
+
+
+def tables(text: str) -> list[list[str]]:
+    """Return the runs of lines that begin with a bar, outside of code."""
+    found: list[list[str]] = [[]]
+    for line in re.sub(r"^```.*?^```", "", text, flags=re.M | re.S).splitlines():
+        if line.startswith("|"):
+            found[-1].append(line)
+        elif found[-1]:
+            found.append([])
+    return [table for table in found if table]
+
+
+def cells(row: str) -> int:
+    """Return how many cells a row has; a bar in code or after a backslash is text."""
+    return re.sub(r"`[^`]*`|\\\|", "", row).count("|") - 1
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda p: p.relative_to(ROOT).as_posix())
+def test_every_table_is_one_table(path: Path) -> None:
+    """A blank line within a table makes its last rows a second one, which has no heading."""
+    for table in tables(path.read_text()):
+        assert re.fullmatch(r"\|[-:| ]+\|", table[1] if len(table) > 1 else ""), table[0]
+        assert {cells(row) for row in table} == {cells(table[0])}, table[0]
+
+
+def test_a_cut_table_is_found() -> None:
+    whole = "| a | b |\n|---|---|\n| 1 | `x|y` |\n"
+    assert [len(table) for table in tables(f"{whole}\n| 2 | 3 |\n```\n| 4 |\n```\n")] == [3, 1]
+    assert [cells(row) for row in tables(whole)[0]] == [2, 2, 2]
 
 
 @pytest.mark.parametrize("command", commands())

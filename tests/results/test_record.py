@@ -21,7 +21,7 @@ def test_a_run_tells_what_it_was_made_with(tmp_path, row):
     config = {"seed": 3, "system": {"name": "aegaeon", "quota": float("inf")}}
     with open_run(tmp_path, "fig11a", config, sweep_id="s", command="aegaeon run") as run:
         assert read_record(run.directory / "run.json")["status"] == "running"
-        run.write_requests(REQUESTS)
+        run.write("requests", REQUESTS)
         done = run.finish(row(seed=3))
     facts = read_record(run.directory / "run.json")
     assert run.directory == tmp_path / "fig11a" / facts["config_hash"]
@@ -72,7 +72,7 @@ def test_a_bad_row_is_refused_naming_the_run(tmp_path, row):
 
 def die_inside(root, values):
     with open_run(root, "x", {"seed": 0}) as run:
-        run.write_requests(REQUESTS)
+        run.write("requests", REQUESTS)
         run.finish(values)
         os._exit(9)
 

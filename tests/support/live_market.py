@@ -39,9 +39,10 @@ def requests(models: int, count: int, gap_s: float) -> list[Request]:
 def alone(plan: Deployment, live, folder: Path) -> dict[int, list[int]]:
     """Return every request's tokens when its model has a device for itself."""
     from aegaeon.live.preflight.checkpoints import DTYPES
-    from aegaeon.live.tiny import TinyNode, tiny_model
+    from aegaeon.live.tiny import tiny_model
     from aegaeon.live.vllm.engine import ShellOptions
     from aegaeon.live.vllm.model_engine import Shell
+    from tests.support.tiny_node import TinyNode
 
     node, found = TinyNode(), {}
     for i, spec in enumerate(plan.models):

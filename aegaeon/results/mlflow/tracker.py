@@ -63,16 +63,6 @@ class Tracker:
     uri: str
     folder: Path
 
-    def initialise(self, *experiments: str) -> None:
-        """Create the database and the experiments that are absent, or `UserError`.
-
-        Safe when several processes do so at once. Optional, as `log` does it too: calling it
-        before a sweep tells of a server that is down while there is time to act.
-        """
-        with self._writer() as writer:
-            for experiment in experiments:
-                writer.experiment(experiment)
-
     def log(
         self,
         experiment: str,
