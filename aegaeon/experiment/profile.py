@@ -27,7 +27,7 @@ from aegaeon.experiment.config import Config, Live, from_hydra
 from aegaeon.experiment.plan import plan
 from aegaeon.paths import CONF
 from aegaeon.policy.system import Aegaeon
-from aegaeon.results.files import write_table
+from aegaeon.results.parquet import write_table
 from profiles.engine_fit import COLUMNS, fit_engine, fit_type
 from profiles.engine_profile import EngineProfile, save_engine
 from profiles.store import FOLDER, Profile, save

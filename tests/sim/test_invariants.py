@@ -9,7 +9,7 @@ from hypothesis import given, settings
 
 from aegaeon.core import GB, Slo
 from aegaeon.policy import decode
-from aegaeon.results.files import write_table
+from aegaeon.results.parquet import write_table
 from aegaeon.scoring.score import score
 from aegaeon.scoring.tables import events_table, requests_table
 from aegaeon.sim.simulator import Simulation
