@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from rich.progress import track
 
 from aegaeon.errors import UserError
-from aegaeon.results.files import atomic
+from aegaeon.files import atomic
 from figures import REGISTRY, draw
 from figures.style import STYLE_FILE
 

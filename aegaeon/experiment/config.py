@@ -149,7 +149,7 @@ class Live(LiveOptions, Backend):
 
 
 @dataclass
-class SwitchCost(SwitchCostOptions, Backend):
+class SwitchCostBackend(SwitchCostOptions, Backend):
     """Figure 7: what a change of model costs on one device; serves nothing (docs/live.md)."""
 
     name: str = "switch_cost"
@@ -212,7 +212,7 @@ def register() -> None:
             "base_simulated": Simulated,
             "base_occupancy": Occupancy,
             "base_live": Live,
-            "base_switch_cost": SwitchCost,
+            "base_switch_cost": SwitchCostBackend,
         },
     }
     for group, nodes in schemas.items():
@@ -263,7 +263,7 @@ def validate(config: Config) -> None:
             raise UserError(f"{key}: must be greater than 0, got {value}")
     if config.host_pool.slabs < 1:
         raise UserError("host_pool.pool_bytes: must hold a slab (host_pool.slab_bytes) or more")
-    if isinstance(config.backend, Live | SwitchCost):
+    if isinstance(config.backend, Live | SwitchCostBackend):
         check_options(config.backend)
     check_names(config.keep)
     if not config.seeds or min(config.seeds) < 0 or len(set(config.seeds)) < len(config.seeds):

@@ -8,7 +8,7 @@ from dataclasses import asdict, fields
 import numpy as np
 import pandas as pd
 
-from aegaeon.core import CostModel, ModelSpec
+from aegaeon.core import CostModel, ModelCost, ModelSpec
 from aegaeon.live.control.tracks import Breakdown, LiveRun, LiveTrack
 from aegaeon.live.events import PoolSample
 from aegaeon.scoring.score import Scores
@@ -122,8 +122,21 @@ def live_pool(samples: Sequence[PoolSample]) -> pd.DataFrame:
 
 
 def live_costs(run: LiveRun) -> pd.DataFrame:
-    """Return what the policies were told that each model costs (`ModelCost`'s fields)."""
-    return pd.DataFrame([{"model": name, **asdict(cost)} for name, cost in run.costs.items()])
+    """Return the costs that the policies planned with: a row per model, a column per number."""
+    return pd.DataFrame([{"model": name, **_flat(cost)} for name, cost in run.costs.items()])
+
+
+def _flat(cost: ModelCost) -> dict[str, object]:
+    """Return a cost's fields with their part's name in front; a switch's as stored tables do."""
+    parts = asdict(cost)
+    prefill, decode, switch = (parts.pop(name) for name in ("prefill", "decode", "switch"))
+    return {
+        **{f"prefill_{key}": value for key, value in prefill.items()},
+        **{f"decode_{key}": value for key, value in decode.items()},
+        "switch_s": switch["host_s"],
+        "activate_s": switch["activate_s"],
+        **parts,
+    }
 
 
 def _track(live: LiveTrack, costs: CostModel) -> Track:

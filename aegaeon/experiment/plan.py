@@ -18,7 +18,7 @@ from aegaeon.experiment.config import (
     Market,
     Occupancy,
     Simulated,
-    SwitchCost,
+    SwitchCostBackend,
     Trace,
     Workload,
 )
@@ -101,12 +101,12 @@ def plan(config: Config, seed: int) -> Plan:
 def _check(config: Config, deployment: Deployment, requests: Sequence[Request]) -> None:
     """Refuse what the backend could not carry out, before any work."""
     backend, models = config.backend, deployment.models
-    if isinstance(backend, Live | SwitchCost):
+    if isinstance(backend, Live | SwitchCostBackend):
         check_types(models, backend, [path.stem for path in (CONF / "model").glob("*.yaml")])
     if isinstance(backend, Live):
         check_host(models, backend)
         check_sizes(requests, live_fleet(config.system, deployment, backend), deployment.costs)
-    elif not isinstance(backend, Occupancy | SwitchCost):
+    elif not isinstance(backend, Occupancy | SwitchCostBackend):
         check_sizes(requests, config.system.fleet(deployment), deployment.costs)
 
 
@@ -121,7 +121,7 @@ def run(
         return _run_simulated(planned, backend, progress)
     if isinstance(backend, Live):
         return _run_live(planned, backend, progress, folder)
-    if isinstance(backend, SwitchCost):
+    if isinstance(backend, SwitchCostBackend):
         return _run_switch_cost(planned, backend, folder)
     known = "simulated, live, occupancy, switch_cost"
     raise UserError(f"backend: {backend.name!r} is not one of {known}")
@@ -216,7 +216,7 @@ def _run_live(
     return Result(_row(planned, simulation, scores) | {"source": "live"}, tables)
 
 
-def _run_switch_cost(planned: Plan, backend: SwitchCost, folder: Path) -> Result:
+def _run_switch_cost(planned: Plan, backend: SwitchCostBackend, folder: Path) -> Result:
     from aegaeon.live.preflight.machine import check_machine
 
     check_machine(backend, 1, planned.deployment.models)

@@ -22,6 +22,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
+from aegaeon.files import write_text
 from aegaeon.results.commands import sync_command
 
 Note = dict[str, Any]
@@ -39,10 +40,7 @@ def current() -> str:
 def leave(note: Note) -> None:
     """Leave a job's note where the process that started the sweep finds it, whole or not at all."""
     folder = Path(os.environ[_NOTES])
-    name = uuid.uuid4().hex
-    draft = folder / f"{name}.tmp"
-    draft.write_text(json.dumps(note), encoding="utf-8")
-    draft.rename(folder / f"{name}.json")
+    write_text(json.dumps(note), folder / f"{uuid.uuid4().hex}.json")
 
 
 @dataclass

@@ -155,14 +155,14 @@ class DecodeScheduler:
         batches = [batch for group in self._work_list.values() for batch in group]
         steps = [self._step_s(batch) for batch in batches]
         models = self._work_list if len(self._work_list) > 1 else ()
-        switch_s = sum(self._costs[model].switch_s for model in models)
+        switch_s = sum(self._costs[model].switch.host_s for model in models)
         options = self._options
         round_ = decode_quotas(steps, switch_s, options.tbt_s, options.qmax_s, options.alpha_floor)
         self._round.extend(zip(batches, round_.quotas, strict=True))
 
     def _step_s(self, batch: Batch) -> float:
         size = len(batch.requests) if self._options.batch_term else _ARTIFACT_BATCH
-        return self._costs[batch.model].decode_step_s(size, batch.context)
+        return self._costs[batch.model].decode.step_s(size, batch.context)
 
     def _hint(self, turn: Batch) -> str | None:
         if not self._options.prefetch:

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from aegaeon.errors import UserError
 from aegaeon.results.detail_schema import DETAILS
-from aegaeon.results.files import write_table
+from aegaeon.results.parquet import write_table
 from aegaeon.results.record import run_directory
 from aegaeon.results.store import current_records, load_stored
 

@@ -18,9 +18,10 @@ import pandas as pd
 import pyarrow as pa
 
 from aegaeon.errors import UserError
+from aegaeon.files import write_text
 from aegaeon.results import provenance
 from aegaeon.results.config_hash import VERSION, config_hash, jsonable
-from aegaeon.results.files import write_table, write_text
+from aegaeon.results.parquet import write_table
 from aegaeon.results.schema import validate_row
 
 RUN_FILE = "run.json"

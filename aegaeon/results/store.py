@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from aegaeon.errors import UserError
 from aegaeon.results.config_hash import VERSION
 from aegaeon.results.diff import changed_cells
-from aegaeon.results.files import write_table
+from aegaeon.results.parquet import write_table
 from aegaeon.results.record import RUN_FILE, read_record, run_directory
 from aegaeon.results.schema import NAMES, arrow_table, validate_row, validate_table
 

@@ -4,9 +4,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aegaeon.errors import UserError
-from profiles.artifact_fit import fit_decode, fit_prefill, main, predict, score
+from profiles.affine import fit_decode, fit_prefill
+from profiles.artifact_fit import fit_table, main
+from profiles.files import FOLDER
 from profiles.leastsq import nonnegative, relative
-from profiles.store import FOLDER
+from profiles.quality import predict, score
 
 GRID = np.array([(n, b) for n in (16, 64, 256, 1024, 4096) for b in (1, 2, 4, 8, 16)], dtype=float)
 HEADER = (
@@ -112,7 +114,5 @@ def test_unusable_tables_are_refused_by_name(tmp_path, content, message):
 
 
 def test_fit_table_raises_a_user_error(tmp_path):
-    from profiles.artifact_fit import fit_table
-
     with pytest.raises(UserError, match=r"absent\.csv"):
         fit_table(tmp_path / "absent.csv", tmp_path, ["qwen2.5-7b"], ["h800"])

@@ -50,7 +50,7 @@ FORBIDDEN = (
         "aegaeon.results",
     ),
     ("workloads/checks.py", "from profiles import cost", "workloads", "profiles"),
-    ("aegaeon/results/files.py", "import baselines", "aegaeon.results", "baselines"),
+    ("aegaeon/results/parquet.py", "import baselines", "aegaeon.results", "baselines"),
     (
         "figures/style.py",
         "from aegaeon.experiment import plan",

@@ -18,10 +18,10 @@ from aegaeon.results.commands import (
     import_command,
     sync_command,
 )
-from aegaeon.results.files import write_table
 from aegaeon.results.mlflow import entries
 from aegaeon.results.mlflow.entries import Entry
 from aegaeon.results.mlflow.tracker import connect
+from aegaeon.results.parquet import write_table
 from aegaeon.results.record import open_run
 from aegaeon.results.schema import NAMES, arrow_table
 from aegaeon.results.store import records

@@ -13,8 +13,8 @@ from rich.console import Console
 from aegaeon.errors import UserError
 from aegaeon.results.config_hash import config_hash
 from aegaeon.results.details import export_details, load_details
-from aegaeon.results.files import write_table
 from aegaeon.results.inputs import input_digests
+from aegaeon.results.parquet import write_table
 from aegaeon.results.record import RUN_FILE, open_run, read_record
 from aegaeon.results.rehash import rehash_command, tables, version1
 from aegaeon.results.rehash.version1 import old_hash

@@ -4,13 +4,29 @@ import os
 import time
 from pathlib import Path
 
-from aegaeon.core import Deployment, DeviceSpec, ModelCost, ModelSpec, Request, Slo
+from aegaeon.core import (
+    DecodeCost,
+    Deployment,
+    DeviceSpec,
+    ModelCost,
+    ModelSpec,
+    PrefillCost,
+    Request,
+    Slo,
+    SwitchCost,
+)
 from aegaeon.live.memory.cleanup import find_leftovers
 from aegaeon.live.memory.shared import SHARED_MEMORY
 
 KV_BYTES = 2 << 20
 DEVICE = DeviceSpec("cpu", 2e9, 1e10, 5e10, 8e9, 1.0, 1.0)
-COST = ModelCost(0.0, 1e-3, 1e-5, 0.0, 2e-3, 0.0, 0.0, 2e-3, 5e-4, 1.6e6, 1024)
+COST = ModelCost(
+    PrefillCost(0.0, 1e-3, 1e-5, 0.0),
+    DecodeCost(2e-3, 0.0, 0.0),
+    SwitchCost(2e-3, 5e-4),
+    1.6e6,
+    1024,
+)
 SHAPES = {
     "tiny-qwen2": {"parameters": 3.3e5, "layers": 2, "kv_heads": 2, "dtype_bytes": 4},
     "tiny-llama": {"parameters": 4.1e5, "layers": 3, "kv_heads": 1, "dtype_bytes": 2},

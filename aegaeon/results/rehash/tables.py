@@ -12,8 +12,8 @@ from aegaeon.errors import UserError
 from aegaeon.results.config_hash import config_hash
 from aegaeon.results.detail_schema import DETAILS
 from aegaeon.results.details import details_path, kept, load_details, write_details
-from aegaeon.results.files import write_table
 from aegaeon.results.inputs import input_digests
+from aegaeon.results.parquet import write_table
 from aegaeon.results.rehash.runs import new_names
 from aegaeon.results.rehash.version1 import old_hash
 from aegaeon.results.schema import arrow_table
