@@ -10,7 +10,7 @@ import pandas as pd
 
 from aegaeon.core import CostModel, ModelCost, ModelSpec
 from aegaeon.live.control.tracks import Breakdown, LiveRun, LiveTrack
-from aegaeon.live.events import PoolSample
+from aegaeon.runlog import PoolSample
 from aegaeon.scoring.score import Scores
 from aegaeon.scoring.tables import requests_table
 from aegaeon.sim.recorder import Recorder
@@ -94,8 +94,16 @@ def live_events(run: LiveRun, types: Types) -> pd.DataFrame:
     ]
     names = {track.request.id: track.request.model for track in run.tracks}
     rows += [
-        ("kv_carry", c.time - c.seconds, at, names[c.request], c.seconds, float(c.nbytes), False)
-        for at, c in run.carries
+        (
+            "kv_carry",
+            t.time - t.seconds,
+            t.instance,
+            names[t.request],
+            t.seconds,
+            float(t.nbytes),
+            False,
+        )
+        for t in run.transfers
     ]
     rows += [("fault", f.time, f.instance, "", f.seconds, 0.0, False) for f in run.faults]
     columns = ["kind", "time_s", "instance", "model", "seconds", "bytes", "prefetched"]

@@ -33,7 +33,7 @@ FORBIDDEN = (
     ("profiles/leastsq.py", "import torch", "profiles", "torch"),
     (
         "aegaeon/live/control/tracks.py",
-        "from aegaeon.live.ray import port",
+        "from aegaeon.live.ray import calls",
         "aegaeon.live.control",
         "ray",
     ),

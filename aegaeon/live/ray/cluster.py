@@ -15,19 +15,17 @@ from functools import partial
 from typing import Any
 
 import ray
-from ray.exceptions import AuthenticationError, GetTimeoutError, RayError, RayTaskError
+from ray.exceptions import AuthenticationError, GetTimeoutError, RayError
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from aegaeon.core import Fleet, InstanceSpec
 from aegaeon.errors import UserError, first_line
 from aegaeon.live.auth import use_auth
-from aegaeon.live.control.tracks import LiveError
 from aegaeon.live.memory.cleanup import remove_leftovers
 from aegaeon.live.options import LiveOptions
 from aegaeon.live.preflight.fingerprint import check_fingerprints, fingerprint
 from aegaeon.live.ray.launcher import SLOT
-from aegaeon.live.ray.port import brief
 
 _OBJECT_STORE_BYTES = 100_000_000
 _ATTEMPTS = 3
@@ -234,21 +232,3 @@ def _devices(specs: Sequence[InstanceSpec]) -> int:
 
 def _needs(by_node: dict[int, list[InstanceSpec]]) -> str:
     return " + ".join([str(_devices(specs)) for specs in by_node.values()])
-
-
-def fetch(refs: Any, timeout_s: float, what: str) -> Any:  # noqa: ANN401
-    """Return `ray.get(refs)`; a UserError raised there is raised here, without Ray's wrapping.
-
-    Raises LiveError with the last line of whatever else went wrong there.
-    """
-    try:
-        return ray.get(refs, timeout=timeout_s)
-    except GetTimeoutError as error:
-        raise UserError(
-            f"{what}: not done after {timeout_s:g} s; see the logs in the run's directory, or "
-            "raise backend.start_timeout_s"
-        ) from error
-    except RayError as error:
-        if isinstance(error, RayTaskError) and isinstance(error.cause, UserError):
-            raise UserError(str(error.cause)) from None
-        raise LiveError(f"{what}: {brief(error)}; see the logs in the run's directory") from error

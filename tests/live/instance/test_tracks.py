@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 
 from aegaeon.core import DecodeCost, ModelCost, ModelSpec, PrefillCost, Request, Slo, SwitchCost
 from aegaeon.experiment.live_tables import PARTS, as_simulation, live_pool, live_tables
-from aegaeon.live.control.tracks import GONE, LiveRun, LiveTrack
-from aegaeon.live.events import LiveRequest, Moved, PoolSample, Ran, Switched
+from aegaeon.live.control.tracks import LiveRun, LiveTrack
+from aegaeon.live.events import LiveRequest, Moved, Ran, Switched
+from aegaeon.policy.lifecycle import GONE
+from aegaeon.runlog import PoolSample
 from aegaeon.scoring.tables import score_simulation
 
 span = st.floats(0, 10)
