@@ -48,6 +48,8 @@ def read_lock(path: Path) -> dict[str, str]:
 
 def exact_pins(project: Path, extra: str) -> dict[str, str]:
     """Return what an extra of `pyproject.toml` pins to one version."""
+    if not project.exists():
+        raise UserError(f"{project}: absent; `aegaeon doctor` needs a checkout of the repository")
     extras = tomllib.loads(project.read_text(encoding="utf-8"))["project"]["optional-dependencies"]
     pins = [_PIN.fullmatch(requirement) for requirement in extras[extra]]
     return {canonicalize_name(pin["name"]): pin["version"] for pin in pins if pin}
