@@ -39,4 +39,6 @@ def read_lock(path: Path) -> dict[str, str]:
 
 def exact_pins(project: Path, extra: str) -> dict[str, str]:
     """Return what an extra of `pyproject.toml` pins to one version."""
+    if not project.exists():
+        raise UserError(f"{project}: absent; `aegaeon doctor` needs a checkout of the repository")
     return exact(required(extra, project))

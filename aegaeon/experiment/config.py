@@ -164,7 +164,7 @@ class Tracking:
 
 @dataclass
 class Paths:
-    """Folders, relative to the project's root."""
+    """Folders, relative to the checkout's root, or to the working directory without one."""
 
     runs: str = "runs"
     stored: str = "runs/stored"

@@ -25,7 +25,7 @@ from aegaeon.experiment import sweep
 from aegaeon.experiment.config import Config, from_hydra
 from aegaeon.experiment.plan import Plan, Result, nominal_rate, plan, run
 from aegaeon.experiment.points import Settings, settings_and_seeds
-from aegaeon.paths import CONF, ROOT
+from aegaeon.paths import CONF, HOME
 from aegaeon.results.config_hash import config_hash
 from aegaeon.results.inputs import input_digests
 from aegaeon.results.record import open_run
@@ -38,8 +38,8 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 
 
 def resolve(path: str) -> Path:
-    """Return a configured path; relative ones start at the project's root."""
-    return ROOT / path
+    """Return a configured path; relative ones start at the checkout's root, if it is one."""
+    return HOME / path
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")

@@ -13,7 +13,7 @@ from aegaeon.claims import check, print_table, write_json
 from aegaeon.errors import UserError
 from aegaeon.experiment.hydra_job import main as run
 from aegaeon.experiment.sweep import is_sweep
-from aegaeon.paths import CONF, FIGURES, ROOT, RUNS
+from aegaeon.paths import CONF, FIGURES, HOME, RUNS
 from aegaeon.results.details import diff_details
 from aegaeon.results.diff import diff
 from aegaeon.results.store import collect, current_records, load_stored
@@ -56,7 +56,7 @@ def reproduce(names: Sequence[str], stored: Path, everything: bool = False) -> i
     print_table(verdicts, console)
     write_json(verdicts, RUNS / "claims.json")
     minutes = (time.perf_counter() - started) / 60
-    console.print(f"{len(paths)} figure files in {FIGURES.relative_to(ROOT)}; {minutes:.1f} min")
+    console.print(f"{len(paths)} figure files in {FIGURES.relative_to(HOME)}; {minutes:.1f} min")
     console.print("browse every run with `make mlflow`")
     if failed:
         console.print(f"failed runs in {', '.join(failed)}", style="red")
