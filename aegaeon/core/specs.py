@@ -131,7 +131,8 @@ class Deployment:
     """What a system is given to plan with: the devices, the market, its rates and the objective.
 
     `rates` are requests per second per model, as an operator would know them on average.
-    `overheads` are what the simulator adds; no policy reads them.
+    `overheads` are what the simulator adds; no policy reads them. `lengths` has the tokens that
+    each request will produce, by request id; it is empty unless the system is an oracle.
     """
 
     device: DeviceSpec
@@ -144,3 +145,4 @@ class Deployment:
     mean_input_tokens: float = 714.0
     mean_output_tokens: float = 300.0
     overheads: Overheads = IDEAL
+    lengths: Mapping[int, int] = field(default_factory=dict)

@@ -8,7 +8,7 @@ from dataclasses import asdict, fields
 import numpy as np
 import pandas as pd
 
-from aegaeon.core import CostModel, ModelSpec
+from aegaeon.core import Arrival, CostModel, ModelSpec
 from aegaeon.live.control.tracks import Breakdown, LiveRun, LiveTrack
 from aegaeon.live.events import PoolSample
 from aegaeon.scoring.score import Scores
@@ -127,7 +127,10 @@ def live_costs(run: LiveRun) -> pd.DataFrame:
 
 
 def _track(live: LiveTrack, costs: CostModel) -> Track:
-    track, spent = Track(live.request, costs[live.request.model]), live.breakdown()
+    track, spent = (
+        Track(Arrival(live.request, live.due), costs[live.request.model]),
+        live.breakdown(),
+    )
     track.place = live.place
     track.generated = len(live.tokens)
     track.prefill_start, track.prefill_s = live.prefill_start, spent.prefill_s

@@ -69,6 +69,8 @@ class LiveRequest:
     `generated` holds the tokens that other instances made. After a prefill elsewhere, `kv` is the
     KV of all but the last token in the host pool, None if there was no room or it was lost: then
     the prompt and what was generated are computed again. All of it is computed with `adapter`.
+    `due` is the number of tokens that it must produce; where that is None, the engine says when
+    the request is complete.
     """
 
     spec: Request
@@ -77,6 +79,7 @@ class LiveRequest:
     generated: tuple[int, ...] = ()
     kv: HostKv | None = None
     adapter: Adapter | None = None
+    due: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """Fakes of what the controller talks to."""
 
 import queue
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from aegaeon.core import DeviceSpec, InstanceSpec, Request, Stage
 from aegaeon.live.control.controller import Controller, Message
@@ -25,7 +25,7 @@ def instance(ident: int, stage: Stage) -> InstanceSpec:
 
 
 def request(ident: int, out: int = 3, arrival: float = 0.0) -> LiveRequest:
-    return LiveRequest(Request(ident, "m", arrival, 4, out), (1, 2, 3, 4))
+    return LiveRequest(Request(ident, "m", arrival, 4), (1, 2, 3, 4), due=out)
 
 
 @dataclass
@@ -53,12 +53,12 @@ class FakePort:
 
     def answer(self, live):
         now, ident = self.clock(), live.spec.id
-        left = live.spec.output_tokens - len(live.generated)
+        left = live.due - len(live.generated)
         if self.stage is Stage.PREFILL:
             made = (*live.generated, 7)
             if left == 1:
                 return [tokens(now, ident, 7), Finished(now, ident, "length")]
-            moved = LiveRequest(live.spec, live.prompt, live.params, made, self.kv)
+            moved = replace(live, generated=made, kv=self.kv)
             return [tokens(now, ident, 7), Prefilled(now, moved)]
         made = [tokens(now, ident, t) for t in range(left)]
         return [*made, Finished(now, ident, "length")]

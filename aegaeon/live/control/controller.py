@@ -238,8 +238,8 @@ class Controller:
         self._offer(track, Stage.DECODE, now)
 
     def _finished(self, track: LiveTrack, instance: int, event: Finished) -> None:
-        due = track.request.output_tokens
-        if len(track.tokens) != due:
+        due = track.live.due
+        if due is not None and len(track.tokens) != due:
             raise LiveError(
                 f"request {track.request.id}: {len(track.tokens)} tokens made, {due} asked for "
                 f"({event.reason})"
@@ -341,7 +341,7 @@ class Controller:
         failure = resume(track)
         if failure is not None:
             self._give_up(track, failure)
-        elif len(track.tokens) == track.request.output_tokens:
+        elif len(track.tokens) == track.live.due:
             track.finish = track.times[-1]
             track.move(HELD, GONE)
             self._open -= 1

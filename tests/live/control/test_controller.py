@@ -23,7 +23,7 @@ def test_requests_go_out_at_their_times_and_come_back_whole(bench):
     for track in run.tracks:
         assert track.place == GONE
         assert track.failure is None
-        assert len(track.tokens) == len(track.times) == track.request.output_tokens
+        assert len(track.tokens) == len(track.times) == track.live.due
         assert track.request.arrival <= track.sent <= track.times[0]
         assert track.times == sorted(track.times)
         assert track.finish >= track.times[-1]

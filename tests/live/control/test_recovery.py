@@ -1,6 +1,7 @@
 """A dead instance costs time and no request: what the controller does, on fake instances."""
 
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -212,7 +213,7 @@ def test_kv_under_way_to_a_dead_instance_is_discarded_where_it_lands(bench):
 
 
 def test_n_sequences_cannot_be_continued(bench):
-    live = LiveRequest(request(0).spec, (1, 2), {"n": 2})
+    live = LiveRequest(request(0).spec, (1, 2), {"n": 2}, due=3)
     dies_once(
         bench.ports[1],
         tokens(0.5, 0, 1),
@@ -265,7 +266,7 @@ def test_a_handed_over_request_is_not_the_dead_prefill_instances_any_more(bench)
     bench.ports[0].kv = KV
 
     def hand_over(live):
-        return Prefilled(0.4, LiveRequest(live.spec, live.prompt, live.params, (7,), KV))
+        return Prefilled(0.4, replace(live, generated=(7,), kv=KV))
 
     dies_once(bench.ports[0], tokens(0.4, 0, 7), hand_over)
     run = bench.controller(request(0), restarts=1).run()
