@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 
 from aegaeon.core import (
+    Arrival,
     DecodeCost,
     Deployment,
     DeviceSpec,
@@ -45,9 +46,9 @@ def deployment(models: int, gpus: int) -> Deployment:
     return Deployment(DEVICE, gpus, gpus, specs, costs, Slo(0.5, 0.05))
 
 
-def requests(models: int, count: int, gap_s: float) -> list[Request]:
+def requests(models: int, count: int, gap_s: float) -> list[Arrival]:
     return [
-        Request(i, f"m{i % models}", gap_s * i, 3 + 17 * i % 90, 1 + 13 * i % 40)
+        Arrival(Request(i, f"m{i % models}", gap_s * i, 3 + 17 * i % 90), 1 + 13 * i % 40)
         for i in range(count)
     ]
 

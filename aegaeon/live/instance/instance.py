@@ -350,5 +350,5 @@ class LiveInstance:
 
 
 def _tokens_left(request: LiveRequest) -> int:
-    wanted: Any = request.params.get("max_tokens", request.spec.output_tokens)
+    wanted: Any = request.params.get("max_tokens", request.due)
     return int(wanted) - len(request.generated)

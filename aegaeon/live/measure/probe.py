@@ -231,6 +231,6 @@ class Bench:
             ident = self._last_id
             prompt = tuple([(31 * ident + 7 * j) % _VOCABULARY + 1 for j in range(point.tokens)])
             params = {"temperature": 0.0, "max_tokens": tokens, "ignore_eos": True}
-            spec = Request(ident, point.model, 0.0, point.tokens, tokens)
-            made.append(LiveRequest(spec, prompt, {**params, "detokenize": False}))
+            spec = Request(ident, point.model, 0.0, point.tokens)
+            made.append(LiveRequest(spec, prompt, {**params, "detokenize": False}, due=tokens))
         return made

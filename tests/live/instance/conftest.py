@@ -139,7 +139,7 @@ def make(request) -> Callable[..., Any]:
 
     def build(ident: int, model: str = "qwen-a", n: int = 20, out: int = 12) -> Any:
         prompt = tuple([(31 * ident + 7 * j) % 499 + 1 for j in range(n)])
-        spec = Request(ident, model, 0.0, n, out)
-        return LiveRequest(spec, prompt, {**GREEDY, "max_tokens": out})
+        spec = Request(ident, model, 0.0, n)
+        return LiveRequest(spec, prompt, {**GREEDY, "max_tokens": out}, due=out)
 
     return build

@@ -52,7 +52,8 @@ class Market:
             [ModelSpec(name, name, 1e6, 2, 128, 128, 4, 2, 32, 256) for name in machines[0].shells]
         )
         costs = dict.fromkeys(machines[0].shells, COST)
-        plan = Deployment(DEVICE, len(machines), 8, models, costs, Slo(1.0, 0.1))
+        lengths = {r.spec.id: r.due for r in requests if system.oracle}
+        plan = Deployment(DEVICE, len(machines), 8, models, costs, Slo(1.0, 0.1), lengths=lengths)
         fleet = system.fleet(plan)
         self.dispatcher = system.dispatcher(plan, fleet)
         self.requests = {request.spec.id: request for request in requests}

@@ -265,7 +265,7 @@ def test_a_full_host_pool_costs_computing_again_and_nothing_else(crowded, script
     assert events.of(Failed) == []
     # Some KV went to the host and came back; what had no room there was computed again.
     assert sum([move.in_bytes for move in events.of(Moved)]) > 0
-    once = sum([len(r.prompt) + r.spec.output_tokens - 1 for r in requests])
+    once = sum([len(r.prompt) + r.due - 1 for r in requests])
     assert sum([step.computed for step in steps]) > once
     assert all(use.used == 0 for use in crowded.pool.store._pool.stats().values())
 

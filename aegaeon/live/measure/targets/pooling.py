@@ -99,11 +99,13 @@ class Pooled:
         watch = _Stopwatch()
         for prompt in prompts:
             self._next += 1
-            spec = Request(self._next, self.shell.name, 0.0, len(prompt) - 1, OUTPUT + 1)
+            spec = Request(self._next, self.shell.name, 0.0, len(prompt) - 1)
             # Its first token was made elsewhere; its KV did not come along.
             params = {**GREEDY, "max_tokens": OUTPUT + 1}
             first = (prompt[-1],)
-            self._instance.accept(LiveRequest(spec, tuple(prompt[:-1]), params, first))
+            self._instance.accept(
+                LiveRequest(spec, tuple(prompt[:-1]), params, first, due=OUTPUT + 1)
+            )
         done = 0
         while done < len(prompts):
             self._instance.turn()
