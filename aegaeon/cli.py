@@ -185,10 +185,8 @@ def _rehash(options: argparse.Namespace) -> int:
 
 def _columns(options: argparse.Namespace) -> int:
     from aegaeon.results.commands import columns_text
-    from aegaeon.results.detail_schema import details_text
 
-    text = f"{columns_text()}\n\n{details_text()}"
-    Console().print(text, highlight=False, markup=False, soft_wrap=True)
+    Console().print(columns_text(), highlight=False, markup=False, soft_wrap=True)
     return 0
 
 

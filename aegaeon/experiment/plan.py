@@ -25,7 +25,7 @@ from aegaeon.experiment.config import (
 from aegaeon.live.preflight.checks import check_host, check_types, live_fleet
 from aegaeon.paths import CONF
 from aegaeon.policy.interface import known_lengths
-from aegaeon.results.schema import NAMES, of_role
+from aegaeon.results.schema import ROWS
 from aegaeon.scoring.score import Scores, mean_active
 from aegaeon.scoring.tables import (
     events_table,
@@ -268,7 +268,7 @@ def _run_occupancy(planned: Plan, backend: Occupancy) -> Result:
 def _settings(planned: Plan) -> Row:
     """Return the columns that say what was run; measures are empty until filled in."""
     config, slo = planned.config, planned.deployment.slo
-    row: Row = dict.fromkeys(NAMES)
+    row: Row = dict.fromkeys(ROWS.names)
     row |= {
         "experiment": config.name,
         "figure": config.figure,
@@ -287,4 +287,4 @@ def _settings(planned: Plan) -> Row:
         "seed": planned.seed,
         "duration_s": planned.duration_s,
     }
-    return {name: value for name, value in row.items() if name not in of_role("provenance")}
+    return {name: value for name, value in row.items() if name not in ROWS.of_role("provenance")}

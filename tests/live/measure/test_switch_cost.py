@@ -22,7 +22,7 @@ from aegaeon.live.measure.switch_cost.run import STAGES, switch_costs
 from aegaeon.live.measure.switch_cost.samples import MIN_MODELS, Sample
 from aegaeon.live.options import SwitchCostOptions
 from aegaeon.paths import CONF
-from aegaeon.results.schema import NAMES, validate_row
+from aegaeon.results.schema import ROWS
 from aegaeon.signals import stoppable
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -90,7 +90,7 @@ def test_the_stored_row_is_of_a_run_that_serves_nothing(monkeypatch):
     result = experiment.run(plan(config, 0))
     assert result.tables["stages"] is lines
     stamp = {"config_hash": "0" * 16, "git_sha": "x", "machine": "m", "wall_s": 1.0}
-    row = validate_row(dict.fromkeys(NAMES) | dict(result.row) | stamp, Path("row"))
+    row = ROWS.row(dict.fromkeys(ROWS.names) | dict(result.row) | stamp, Path("row"))
     assert (row["requests"], row["tokens"], row["source"]) == (0, 0, "live")
     assert row["slo_attainment"] is None
 
