@@ -36,7 +36,7 @@ class ShapeUse:
     peak_allocated: int
 
 
-class KvTables:
+class SlabLedger:
     """Views of a shared buffer; block offsets are bytes from the start of the pool.
 
     Every block in use has a holder, a number other than 0, by which it can be found when whoever

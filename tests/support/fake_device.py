@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import torch
 
-from aegaeon.live.memory.device import Event, Stream
+from aegaeon.live.memory.device import Stream, StreamEvent
 
 
 class FakeEvent:
@@ -64,7 +64,7 @@ class FakeStream:
             raise ValueError(f"copy of {src.shape} to {dst.shape}")
         self.launch(lambda: dst.copy_(src))
 
-    def record(self) -> Event:
+    def record(self) -> StreamEvent:
         """Queue the completion of a new event."""
         event = FakeEvent(self._device)
 
@@ -74,7 +74,7 @@ class FakeStream:
         self.launch(complete)
         return event
 
-    def wait(self, event: Event) -> None:
+    def wait(self, event: StreamEvent) -> None:
         """Queue a barrier that opens when `event` is done."""
         self._queue.append(event.done)
 

@@ -1,4 +1,4 @@
-"""The memory of one device, shared by all its shells: weight arena, KV arena, and their host sides.
+"""The memory of one device, shared by all its engines: weight and KV arenas, and their host sides.
 
 Knows no vLLM: an engine's worker brings its module and its KV layout, the instance activates one
 model at a time (paper section 5).

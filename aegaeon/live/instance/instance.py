@@ -1,4 +1,4 @@
-"""A live instance: one device, its shells, and the scheduler that says what runs next.
+"""A live instance: one device, its engines, and the scheduler that says what runs next.
 
 It obeys the same `Work` as the simulated instance and reports the same `Outcome`, with measured
 times. One thread runs the loop; requests and cancellations may come from any thread.
@@ -42,7 +42,7 @@ from aegaeon.live.instance.kv_store import KvMove
 from aegaeon.policy.interface import Scheduler
 
 if TYPE_CHECKING:
-    from aegaeon.live.vllm.model_engine import Shell, Step
+    from aegaeon.live.vllm.model_engine import ModelEngine, Step
 
 FLUSH_S = 0.02
 _NO_ROOM = "its KV does not fit into the device's KV arena; make kv_bytes larger"
@@ -61,9 +61,9 @@ class _Piece:
 
 
 class LiveInstance:
-    """Runs `scheduler` on the shells of one device.
+    """Runs `scheduler` on the engines of one device.
 
-    `shells` are the models' engines on `pool`, made beforehand. `sink` gets events in order, in
+    `engines` are the models' engines on `pool`, made beforehand. `sink` gets events in order, in
     batches at most `flush_s` apart while work goes on. `clock` returns seconds since the run began.
     """
 
@@ -72,7 +72,7 @@ class LiveInstance:
         spec: InstanceSpec,
         scheduler: Scheduler,
         pool: DevicePool,
-        shells: Mapping[str, Shell],
+        engines: Mapping[str, ModelEngine],
         sink: Callable[[Sequence[Event]], None],
         clock: Callable[[], float],
         flush_s: float = FLUSH_S,
@@ -80,7 +80,7 @@ class LiveInstance:
         self.spec = spec
         self._scheduler = scheduler
         self._pool = pool
-        self._shells = shells
+        self._engines = engines
         self._sink = sink
         self._clock = clock
         self._flush_s = flush_s
@@ -135,32 +135,32 @@ class LiveInstance:
 
     def _perform(self, work: Prefill | Decode) -> Outcome:
         switch = self._activate(work.model)
-        if work.prefetch is not None and work.prefetch in self._shells:
+        if work.prefetch is not None and work.prefetch in self._engines:
             self._pool.prefetch(work.prefetch)
-        shell = self._shells[work.model]
+        engine = self._engines[work.model]
         self._piece = _Piece()
         if isinstance(work, Prefill):
-            outcome = self._prefill(shell, work.requests)
+            outcome = self._prefill(engine, work.requests)
         else:
-            outcome = self._decode(shell, work.requests, work.quota)
+            outcome = self._decode(engine, work.requests, work.quota)
             self._end_piece("decode", work.model, outcome.end)
         seconds = None if switch is None else switch.seconds
         return replace(outcome, switch_s=seconds)
 
-    def _prefill(self, shell: Shell, batch: Sequence[Request]) -> Outcome:
+    def _prefill(self, engine: ModelEngine, batch: Sequence[Request]) -> Outcome:
         """Step until every request has its token; a long prompt takes several steps."""
         pending = {str(request.id): request for request in batch}
         finished: list[Request] = []
         start = None
         while pending:
-            began, step = self._step(shell, pending)
+            began, step = self._step(engine, pending)
             start = began if start is None else start
             done = self._report(step)
             finished += [pending[ident] for ident in done]
             given = {output.request_id for output in step.outputs}
             if given:
                 # Those who leave now have no part in the steps that follow.
-                self._end_piece("prefill", shell.name, self._clock())
+                self._end_piece("prefill", engine.name, self._clock())
             pending = {ident: r for ident, r in pending.items() if ident not in given}
             if not step.ran:
                 break
@@ -172,14 +172,14 @@ class LiveInstance:
             pending = {}
         return Outcome(start or end, end, 1, tuple(finished), tuple(pending.values()))
 
-    def _decode(self, shell: Shell, batch: Sequence[Request], quota: float) -> Outcome:
+    def _decode(self, engine: ModelEngine, batch: Sequence[Request], quota: float) -> Outcome:
         """Step until the quota is used, a request is done, or something asks for a decision."""
         byid = {str(request.id): request for request in batch}
         active: Collection[str] = byid
         finished: list[Request] = []
         start, steps, cut = 0.0, 0, False
         while not (finished or cut):
-            began, step = self._step(shell, active)
+            began, step = self._step(engine, active)
             start = start if steps else began
             if not step.ran:
                 self._fail(batch, _NO_ROOM)
@@ -189,15 +189,15 @@ class LiveInstance:
             cut = self._drain(byid) or len(step.ran) < len(batch)
             active = step.ran
             # A step that would push someone out belongs to the next piece of work.
-            cut = cut or self._clock() - start >= quota or not shell.fits(active)
+            cut = cut or self._clock() - start >= quota or not engine.fits(active)
         skipped = tuple([request for ident, request in byid.items() if ident not in active])
         return Outcome(start, self._clock(), steps, tuple(finished), skipped)
 
-    def _step(self, shell: Shell, batch: Collection[str]) -> tuple[float, Step]:
+    def _step(self, engine: ModelEngine, batch: Collection[str]) -> tuple[float, Step]:
         """Run one step; return when it began, KV having arrived, and what it gave."""
         self._kv_wait_s = self._kv_out_s = 0.0
         began = self._clock()
-        step = shell.step(batch)
+        step = engine.step(batch)
         seconds = self._clock() - began
         piece, moved = self._piece, self._kv_wait_s + self._kv_out_s
         if not piece.steps:
@@ -217,9 +217,9 @@ class LiveInstance:
 
     def _activate(self, model: str) -> Switch | None:
         before = self._pool.active
-        if before is not None and before != model and before in self._shells:
+        if before is not None and before != model and before in self._engines:
             if not self.spec.keep_kv:
-                self._shells[before].give_up_kv(self._shells[before].requests)
+                self._engines[before].give_up_kv(self._engines[before].requests)
             elif not self.spec.lazy_eviction:
                 self._pool.store.evict(before)
         switch = self._pool.activate(model)
@@ -288,13 +288,13 @@ class LiveInstance:
         if request.kv is not None:
             self._pool.store.take_over(request.kv)
         try:
-            if spec.model not in self._shells:
-                raise UserError(f"instance {self.spec.id} has no shell of model {spec.model}")
+            if spec.model not in self._engines:
+                raise UserError(f"instance {self.spec.id} has no engine of model {spec.model}")
             if hand_over and params.get("n", 1) > 1:
                 raise UserError("n > 1 needs an instance that does both prefill and decoding")
-            shell = self._shells[spec.model]
+            engine = self._engines[spec.model]
             prompt = request.prompt + request.generated
-            shell.add(str(spec.id), prompt, params, request.kv, hand_over, request.adapter)
+            engine.add(str(spec.id), prompt, params, request.kv, hand_over, request.adapter)
         except UserError as error:
             if request.kv is not None:
                 self._pool.store.discard(request.kv)
@@ -305,7 +305,7 @@ class LiveInstance:
 
     def _cancel(self, ident: int) -> None:
         request = self._requests.pop(ident)
-        self._shells[request.spec.model].abort(str(ident))
+        self._engines[request.spec.model].abort(str(ident))
         self._cancelled.append(request.spec)
         self._events.append(Finished(self._clock(), ident, "abort"))
 
@@ -316,7 +316,7 @@ class LiveInstance:
     def _give_up(self, ident: int, reason: str) -> None:
         request = self._requests.pop(ident, None)
         if request is not None:
-            self._shells[request.spec.model].abort(str(ident))
+            self._engines[request.spec.model].abort(str(ident))
             self._events.append(Failed(self._clock(), ident, reason))
 
     def _note_move(self, move: KvMove) -> None:
@@ -325,7 +325,7 @@ class LiveInstance:
         else:
             self._kv_wait_s += move.seconds
         self._events.append(
-            Moved(self._clock(), move.shell, move.seconds, move.out_bytes, move.in_bytes)
+            Moved(self._clock(), move.engine, move.seconds, move.out_bytes, move.in_bytes)
         )
 
     def _post(self, item: LiveRequest | int) -> None:

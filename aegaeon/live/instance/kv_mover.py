@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 import kernels
-from aegaeon.live.memory.device import Device, Event
+from aegaeon.live.memory.device import Device, StreamEvent
 from aegaeon.live.memory.kv_arena import Ids, KvLayout
 from aegaeon.live.memory.kv_pool import KvPool
 
@@ -40,22 +40,22 @@ class KvMover:
         self._in = device.stream()
         self._caches: dict[str, _Cache] = {}
 
-    def add(self, shell: str, layout: KvLayout) -> None:
-        """Note where a shell's blocks lie in the arena."""
+    def add(self, engine: str, layout: KvLayout) -> None:
+        """Note where an engine's blocks lie in the arena."""
         views = layout.views(self._arena)
-        self._caches[shell] = _Cache(kernels.KvLayout.of(views), views)
+        self._caches[engine] = _Cache(kernels.KvLayout.of(views), views)
 
-    def remove(self, shell: str) -> None:
-        """Forget a shell, if it is known."""
-        self._caches.pop(shell, None)
+    def remove(self, engine: str) -> None:
+        """Forget an engine, if it is known."""
+        self._caches.pop(engine, None)
 
-    def out(self, shell: str, blocks: Ids, offsets: Ids) -> Event:
+    def out(self, engine: str, blocks: Ids, offsets: Ids) -> StreamEvent:
         """Copy blocks to the host, what the compute stream wrote so far included."""
         self._out.wait(self._device.compute().record())
-        self._copy(shell, blocks, offsets, out=True)
+        self._copy(engine, blocks, offsets, out=True)
         return self._out.record()
 
-    def back(self, shell: str, blocks: Ids, offsets: Ids, zero: Ids) -> Event:
+    def back(self, engine: str, blocks: Ids, offsets: Ids, zero: Ids) -> StreamEvent:
         """Copy blocks from the host, and clear the `zero` ones, before later compute work.
 
         The event says when the host's bytes have been read.
@@ -66,11 +66,11 @@ class KvMover:
         compute = self._device.compute()
         self._in.wait(compute.record())
         self._in.wait(evicted)
-        self._copy(shell, blocks, offsets, out=False)
+        self._copy(engine, blocks, offsets, out=False)
         read = self._in.record()
         compute.wait(read)
         if zero.size:
-            cache = self._caches[shell]
+            cache = self._caches[engine]
             compute.launch(partial(kernels.clear, cache.layout, cache.views, zero))
         return read
 
@@ -79,8 +79,8 @@ class KvMover:
         self._out.record().synchronize()
         self._in.record().synchronize()
 
-    def _copy(self, shell: str, blocks: Ids, offsets: Ids, out: bool) -> None:
-        cache = self._caches[shell]
+    def _copy(self, engine: str, blocks: Ids, offsets: Ids, out: bool) -> None:
+        cache = self._caches[engine]
         size = cache.layout.block_bytes
         stream, copy = (self._out, kernels.gather) if out else (self._in, kernels.scatter)
         slabs, within = np.divmod(offsets, self._pool.slab_bytes)

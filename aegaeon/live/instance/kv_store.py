@@ -1,6 +1,6 @@
-"""Where every KV block of every shell on one device lies: on the device, in the host pool, nowhere.
+"""Where each KV block of every engine on one device lies: on the device, in the host pool, nowhere.
 
-Blocks stay on the device until another shell needs their bytes (lazy eviction, paper section 5.3)
+Blocks stay on the device until another engine needs their bytes (lazy eviction, paper section 5.3)
 and come back before the first step that reads them; nobody else moves KV bytes.
 """
 
@@ -17,7 +17,7 @@ import torch
 from aegaeon.errors import UserError
 from aegaeon.live.events import NO_BLOCK, HostKv
 from aegaeon.live.instance.kv_mover import KvMover
-from aegaeon.live.memory.device import Device, Event
+from aegaeon.live.memory.device import Device, StreamEvent
 from aegaeon.live.memory.kv_arena import Ids, KvArena, KvLayout
 from aegaeon.live.memory.kv_pool import KvPool, in_flight
 from aegaeon.live.tp.group import RankGroup
@@ -36,7 +36,7 @@ class KvMove:
     `exported` says that a request's KV went to the host pool, else they moved before the step ran.
     """
 
-    shell: str
+    engine: str
     out_bytes: int
     in_bytes: int
     seconds: float
@@ -44,7 +44,7 @@ class KvMove:
 
 
 @dataclass(slots=True)
-class _Shell:
+class _Engine:
     """`here`: is a block on the device; `host`: its offset in the host pool, or NO_BLOCK."""
 
     block_bytes: int
@@ -58,7 +58,7 @@ class KvStore:
     """Decides which KV blocks move between an instance's devices and the node's host pool.
 
     The movers of all ranks obey; block ids and host offsets are the same on each. Every call keeps
-    three facts: a block is in one place at most; bytes on the device belong to the shell that
+    three facts: a block is in one place at most; bytes on the device belong to the engine that
     claimed them; a host block is freed exactly once.
     """
 
@@ -75,44 +75,44 @@ class KvStore:
         self._arena = arena
         self._pool = pool
         self._moved: Callable[[KvMove], None] | None = None
-        self._shells: dict[str, _Shell] = {}
+        self._engines: dict[str, _Engine] = {}
 
-    def add(self, shell: str, layout: KvLayout) -> None:
-        """Register a shell's blocks; none holds anything yet."""
-        self._arena.register(shell, layout)
-        self.mover.add(shell, layout)
+    def add(self, engine: str, layout: KvLayout) -> None:
+        """Register an engine's blocks; none holds anything yet."""
+        self._arena.register(engine, layout)
+        self.mover.add(engine, layout)
         host_bytes = self._ranks.size * layout.block_bytes
         here = np.zeros(layout.blocks, dtype=np.bool_)
-        self._shells[shell] = _Shell(host_bytes, here, np.full(layout.blocks, NO_BLOCK))
+        self._engines[engine] = _Engine(host_bytes, here, np.full(layout.blocks, NO_BLOCK))
 
-    def remove(self, shell: str) -> None:
-        """Forget a shell and all its blocks, if it is known."""
-        state = self._shells.pop(shell, None)
+    def remove(self, engine: str) -> None:
+        """Forget an engine and all its blocks, if it is known."""
+        state = self._engines.pop(engine, None)
         if state is not None:
             self._pool.free(state.host[state.host != NO_BLOCK])
-        self.mover.remove(shell)
-        self._arena.remove(shell)
+        self.mover.remove(engine)
+        self._arena.remove(engine)
 
     def on_move(self, moved: Callable[[KvMove], None]) -> None:
         """Call `moved` whenever bytes were moved."""
         self._moved = moved
 
-    def on_full(self, shell: str, give_up: Callable[[BlockIds], None]) -> None:
+    def on_full(self, engine: str, give_up: Callable[[BlockIds], None]) -> None:
         """Call `give_up` with blocks that must leave the device and have no room on the host.
 
-        It frees them in the shell's engine, which computes them again when it needs them.
+        It frees them in the engine, which computes them again when it needs them.
         """
-        self._shells[shell].give_up = give_up
+        self._engines[engine].give_up = give_up
 
-    def evictions(self, shell: str) -> int:
-        """Return a number that changes whenever a block of the shell leaves the device."""
-        return self._shells[shell].evictions
+    def evictions(self, engine: str) -> int:
+        """Return a number that changes whenever a block of the engine leaves the device."""
+        return self._engines[engine].evictions
 
-    def unobstructed(self, shell: str, blocks: Iterable[int]) -> list[int]:
-        """Return those of `blocks` that can be written without moving another shell's bytes."""
-        return [int(block) for block in self._arena.unobstructed(shell, blocks)]
+    def unobstructed(self, engine: str, blocks: Iterable[int]) -> list[int]:
+        """Return those of `blocks` that can be written without moving another engine's bytes."""
+        return [int(block) for block in self._arena.unobstructed(engine, blocks)]
 
-    def prepare(self, shell: str, live: BlockIds, fresh: BlockIds) -> None:
+    def prepare(self, engine: str, live: BlockIds, fresh: BlockIds) -> None:
         """Make a step's blocks ready: `live` ones hold their data, `fresh` ones hold zeros or data.
 
         Fresh blocks that others wrote to are zeroed: under another type their bytes may read as
@@ -120,7 +120,7 @@ class KvStore:
         """
         if not (live or fresh):
             return
-        state = self._shells[shell]
+        state = self._engines[engine]
         if fresh:
             self._forget(state, _distinct(fresh))
         needed = _distinct([*live, *fresh])
@@ -128,49 +128,51 @@ class KvStore:
         if not missing.size:
             return
         began = time.perf_counter()
-        out_bytes = self._make_way(shell, missing)
-        self._arena.claim(shell, missing)
+        out_bytes = self._make_way(engine, missing)
+        self._arena.claim(engine, missing)
         state.here[missing] = True
         away = state.host[missing] != NO_BLOCK
         back = missing[away]
-        self._restore(shell, back, missing[~away])
+        self._restore(engine, back, missing[~away])
         if self._moved is not None and (out_bytes or back.size):
             seconds = time.perf_counter() - began
             in_bytes = back.size * state.block_bytes
-            self._moved(KvMove(shell, out_bytes, in_bytes, seconds))
+            self._moved(KvMove(engine, out_bytes, in_bytes, seconds))
 
-    def drop(self, shell: str, blocks: Iterable[int]) -> None:
-        """Forget blocks that the shell's engine has freed, wherever they are."""
-        state = self._shells[shell]
+    def drop(self, engine: str, blocks: Iterable[int]) -> None:
+        """Forget blocks that the engine has freed, wherever they are."""
+        state = self._engines[engine]
         ids = _distinct(blocks)
         self._forget(state, ids)
-        self._arena.release(shell, ids)
+        self._arena.release(engine, ids)
         state.here[ids] = False
 
-    def export(self, shell: str, groups: Groups, tokens: int) -> HostKv:
+    def export(self, engine: str, groups: Groups, tokens: int) -> HostKv:
         """Copy a request's blocks to the host and forget them here.
 
         Raises PoolFull, with nothing changed, if the pool has no room.
         """
-        state, began = self._shells[shell], time.perf_counter()
+        state, began = self._engines[engine], time.perf_counter()
         blocks = _distinct({block for group in groups for block in group} - {NULL_BLOCK})
         leaving = blocks[state.host[blocks] == NO_BLOCK]
-        self._to_host(shell, leaving)
+        self._to_host(engine, leaving)
         if self._moved is not None and leaving.size:
             seconds = time.perf_counter() - began
             out_bytes = leaving.size * state.block_bytes
-            self._moved(KvMove(shell, out_bytes, 0, seconds, exported=True))
+            self._moved(KvMove(engine, out_bytes, 0, seconds, exported=True))
         where = dict(zip(blocks.tolist(), state.host[blocks].tolist(), strict=True))
         state.host[blocks] = NO_BLOCK
-        self.drop(shell, blocks)
+        self.drop(engine, blocks)
         offsets = tuple([tuple([where.get(b, NO_BLOCK) for b in group]) for group in groups])
         return HostKv(tokens, state.block_bytes, offsets, self._ranks.size)
 
-    def adopt(self, shell: str, groups: Groups, kv: HostKv) -> None:
+    def adopt(self, engine: str, groups: Groups, kv: HostKv) -> None:
         """Take over a request's KV for newly allocated blocks; `prepare` loads them when needed."""
-        state = self._shells[shell]
+        state = self._engines[engine]
         if kv.block_bytes != state.block_bytes:
-            raise ValueError(f"shell {shell}: blocks of {kv.block_bytes} bytes are another model's")
+            raise ValueError(
+                f"engine {engine}: blocks of {kv.block_bytes} bytes are another model's"
+            )
         pairs = [
             (block, offset)
             for blocks, offsets in zip(groups, kv.groups, strict=True)
@@ -182,9 +184,9 @@ class KvStore:
                 state.host[block] = offset
         self._pool.free([offset for block, offset in pairs if block == NULL_BLOCK])
 
-    def evict(self, shell: str) -> None:
-        """Move everything a shell has on the device to the host."""
-        self._evict(shell, self._arena.resident(shell))
+    def evict(self, engine: str) -> None:
+        """Move everything an engine has on the device to the host."""
+        self._evict(engine, self._arena.resident(engine))
 
     def discard(self, kv: HostKv) -> None:
         """Give up KV that nobody will load."""
@@ -203,51 +205,51 @@ class KvStore:
         self.mover.settle()
         self._ranks.settle()
 
-    def _forget(self, state: _Shell, blocks: Ids) -> None:
+    def _forget(self, state: _Engine, blocks: Ids) -> None:
         stale = blocks[state.host[blocks] != NO_BLOCK]
         if stale.size:
             self._pool.free(state.host[stale])
             state.host[stale] = NO_BLOCK
 
-    def _make_way(self, shell: str, blocks: Ids) -> int:
-        """Move other shells' overlapping blocks to the host; return the bytes moved."""
-        conflicts = self._arena.conflicts(shell, blocks)
+    def _make_way(self, engine: str, blocks: Ids) -> int:
+        """Move other engines' overlapping blocks to the host; return the bytes moved."""
+        conflicts = self._arena.conflicts(engine, blocks)
         return sum([self._evict(other, ids) for other, ids in conflicts.items()])
 
-    def _evict(self, shell: str, ids: Ids) -> int:
-        state = self._shells[shell]
+    def _evict(self, engine: str, ids: Ids) -> int:
+        state = self._engines[engine]
         leaving = ids[ids != NULL_BLOCK]
         state.evictions += 1
         try:
-            self._to_host(shell, leaving)
+            self._to_host(engine, leaving)
         except UserError:
             if state.give_up is None:
                 raise
             state.give_up(leaving.tolist())
             leaving = leaving[:0]
-        self._arena.release(shell, ids)
+        self._arena.release(engine, ids)
         state.here[ids] = False
         return len(leaving) * state.block_bytes
 
-    def _to_host(self, shell: str, blocks: Ids) -> None:
+    def _to_host(self, engine: str, blocks: Ids) -> None:
         if not blocks.size:
             return
-        state = self._shells[shell]
+        state = self._engines[engine]
         offsets = np.array(self._pool.alloc(state.block_bytes, blocks.size))
-        self._pool.copying(offsets, self._move("out", shell, blocks, offsets))
+        self._pool.copying(offsets, self._move("out", engine, blocks, offsets))
         state.host[blocks] = offsets
 
-    def _restore(self, shell: str, blocks: Ids, zero: Ids) -> None:
-        host = self._shells[shell].host
+    def _restore(self, engine: str, blocks: Ids, zero: Ids) -> None:
+        host = self._engines[engine].host
         places = host[blocks]
-        read = self._move("back", shell, blocks, places, zero)
+        read = self._move("back", engine, blocks, places, zero)
         if blocks.size:
             self._pool.copying(places, read)
             self._pool.free(places)
             host[blocks] = NO_BLOCK
 
-    def _move(self, way: str, *args: object) -> Event:
-        here: Callable[..., Event] = getattr(self.mover, way)
+    def _move(self, way: str, *args: object) -> StreamEvent:
+        here: Callable[..., StreamEvent] = getattr(self.mover, way)
         return self._ranks.move(way, *args, local=lambda: here(*args))
 
 
@@ -259,6 +261,6 @@ def _distinct(blocks: Iterable[int]) -> Ids:
     return distinct
 
 
-def carve(arena: KvArena, shell: str, nbytes: int) -> torch.Tensor:
-    """Return the int8 [nbytes] that a shell's engine takes for its KV cache."""
-    return arena.carve(shell, nbytes).view(torch.int8)
+def carve(arena: KvArena, engine: str, nbytes: int) -> torch.Tensor:
+    """Return the int8 [nbytes] that an engine takes for its KV cache."""
+    return arena.carve(engine, nbytes).view(torch.int8)

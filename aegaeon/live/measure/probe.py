@@ -18,7 +18,7 @@ from aegaeon.live.instance.device_pool import DevicePool
 from aegaeon.live.instance.instance import LiveInstance
 
 if TYPE_CHECKING:
-    from aegaeon.live.vllm.model_engine import Shell
+    from aegaeon.live.vllm.model_engine import ModelEngine
 
 DECODE_STEPS = 10
 _SWITCH_TOKENS = 16
@@ -109,14 +109,14 @@ class _Turn:
         return sorted({event.time for event in self.events if isinstance(event, Tokens)})
 
 
-class Bench:
+class Probe:
     """Measures one device in the thread that owns it; `sink` gets all events, as in a run."""
 
     def __init__(
         self,
         spec: InstanceSpec,
         pool: DevicePool,
-        shells: Mapping[str, Shell],
+        engines: Mapping[str, ModelEngine],
         sink: Callable[[Sequence[Event]], None],
     ) -> None:
         self._spec = spec
@@ -124,7 +124,7 @@ class Bench:
         self._sink = sink
         self._taken: list[Event] = []
         self._last_id = _FIRST_ID
-        self._live = LiveInstance(spec, self._script, pool, shells, self._take, time.perf_counter)
+        self._live = LiveInstance(spec, self._script, pool, engines, self._take, time.perf_counter)
 
     def measure(self, round_: Round) -> list[Sample]:
         """Measure one round; parts that this instance never plays in a run are measured, too."""

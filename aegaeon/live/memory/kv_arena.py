@@ -1,7 +1,7 @@
-"""One reservation of device memory that all shells' KV caches overlay, and who owns which bytes.
+"""One reservation of device memory that all engines' KV caches overlay, and who owns which bytes.
 
-A shell's block ids do not change across a switch, so its blocks may stay where they are until
-another shell needs those very bytes: eviction is lazy (paper section 5.3).
+An engine's block ids do not change across a switch, so its blocks may stay where they are until
+another engine needs those very bytes: eviction is lazy (paper section 5.3).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Segment:
 
 @dataclass(frozen=True)
 class KvLayout:
-    """Which bytes of the arena each of a shell's `blocks` KV blocks takes.
+    """Which bytes of the arena each of an engine's `blocks` KV blocks takes.
 
     One segment if a block's layers lie together (block-outermost), one per layer and key/value
     otherwise. Segments that follow one another are merged.
@@ -115,7 +115,7 @@ def _continues(group: list[Segment], segment: Segment) -> bool:
 
 
 @dataclass(slots=True)
-class _Shell:
+class _Engine:
     index: int
     top: int = 0
     layout: KvLayout | None = None
@@ -123,124 +123,124 @@ class _Shell:
 
 
 class KvArena:
-    """All shells' KV caches over the same `nbytes` bytes of a device, and an owner table.
+    """All engines' KV caches over the same `nbytes` bytes of a device, and an owner table.
 
-    The table has one entry per unit, the largest size that divides all shells' block boundaries:
-    shell index and block id of whoever's live data the unit holds, or nobody. It records claims; it
-    moves no bytes.
+    The table has one entry per unit, the largest size that divides all engines' block boundaries:
+    engine index and block id of whoever's live data the unit holds, or nobody. It records claims;
+    it moves no bytes.
     """
 
     def __init__(self, device: Device, nbytes: int) -> None:
         if nbytes < ALIGN:
             raise UserError(f"KV arena: {nbytes} bytes are too few; give it at least {ALIGN}")
         self.bytes = device.reserve(nbytes)
-        self._shells: dict[str, _Shell] = {}
+        self._engines: dict[str, _Engine] = {}
         self._made = 0
         self._unit = nbytes
         self._owner = np.full(1, _NOBODY, dtype=np.int64)
 
-    def carve(self, shell: str, nbytes: int) -> torch.Tensor:
-        """Return the shell's next uint8 [nbytes] range; its `storage_offset()` is its first byte.
+    def carve(self, engine: str, nbytes: int) -> torch.Tensor:
+        """Return the engine's next uint8 [nbytes] range; its `storage_offset()` is its first byte.
 
-        Ranges of one shell lie apart, those of different shells overlay each other. Raises
+        Ranges of one engine lie apart, those of different engines overlay each other. Raises
         UserError if the arena is too small.
         """
-        state = self._shells.get(shell)
+        state = self._engines.get(engine)
         if state is None:
-            state = self._shells[shell] = _Shell(self._made)
+            state = self._engines[engine] = _Engine(self._made)
             self._made += 1
         start = -(-state.top // ALIGN) * ALIGN
         if start + nbytes > self.bytes.numel():
             raise UserError(
-                f"model {shell}: its KV cache takes {start + nbytes:,} bytes, the KV arena has "
+                f"model {engine}: its KV cache takes {start + nbytes:,} bytes, the KV arena has "
                 f"{self.bytes.numel():,}; make the arena larger or give the model fewer blocks"
             )
         state.top = start + nbytes
         return self.bytes[start : start + nbytes]
 
-    def register(self, shell: str, layout: KvLayout) -> None:
-        """Tell where the shell's blocks lie; offsets in `layout` count from the arena's start."""
-        state = self._shells[shell]
+    def register(self, engine: str, layout: KvLayout) -> None:
+        """Tell where the engine's blocks lie; offsets in `layout` count from the arena's start."""
+        state = self._engines[engine]
         if layout.end > state.top:
-            raise ValueError(f"shell {shell}: blocks end at {layout.end}, beyond {state.top}")
+            raise ValueError(f"engine {engine}: blocks end at {layout.end}, beyond {state.top}")
         state.layout = layout
         state.resident = np.zeros(layout.blocks, dtype=np.bool_)
         unit = math.gcd(self._unit, layout.unit)
         self._owner = np.repeat(self._owner, self._unit // unit)
         self._unit = unit
 
-    def remove(self, shell: str) -> None:
-        """Forget a shell, if it is known; its bytes are nobody's."""
-        state = self._shells.get(shell)
+    def remove(self, engine: str) -> None:
+        """Forget an engine, if it is known; its bytes are nobody's."""
+        state = self._engines.get(engine)
         if state is None:
             return
         if state.layout is not None:
-            self.release(shell, self.resident(shell))
-        del self._shells[shell]
+            self.release(engine, self.resident(engine))
+        del self._engines[engine]
 
-    def resident(self, shell: str) -> Ids:
-        """Return the ids of the shell's blocks whose data is on the device, ascending."""
-        return np.flatnonzero(self._shells[shell].resident)
+    def resident(self, engine: str) -> Ids:
+        """Return the ids of the engine's blocks whose data is on the device, ascending."""
+        return np.flatnonzero(self._engines[engine].resident)
 
-    def conflicts(self, shell: str, blocks: Iterable[int]) -> dict[str, Ids]:
-        """Return, by shell, the resident blocks of others that overlap `blocks`; {} if none."""
-        owners = self._owner[self._units(shell, blocks)]
-        foreign = self._foreign(shell, owners)
+    def conflicts(self, engine: str, blocks: Iterable[int]) -> dict[str, Ids]:
+        """Return, by engine, the resident blocks of others that overlap `blocks`; {} if none."""
+        owners = self._owner[self._units(engine, blocks)]
+        foreign = self._foreign(engine, owners)
         if not foreign.any():
             return {}
         others = np.unique(owners[foreign])
-        names = {state.index: name for name, state in self._shells.items()}
+        names = {state.index: name for name, state in self._engines.items()}
         return {
             names[int(other)]: others[others >> 32 == other] & 0xFFFFFFFF
             for other in np.unique(others >> 32)
         }
 
-    def unobstructed(self, shell: str, blocks: Iterable[int]) -> Ids:
+    def unobstructed(self, engine: str, blocks: Iterable[int]) -> Ids:
         """Return those of `blocks` that overlap nothing of others, in the given order.
 
-        A shell that hands out these first evicts least.
+        An engine that hands out these first evicts least.
         """
         ids = _as_ids(blocks)
-        owners = self._owner[self._units(shell, ids)]
-        clear: Ids = ids[~self._foreign(shell, owners).any(axis=1)]
+        owners = self._owner[self._units(engine, ids)]
+        clear: Ids = ids[~self._foreign(engine, owners).any(axis=1)]
         return clear
 
-    def claim(self, shell: str, blocks: Iterable[int]) -> None:
-        """Note that `blocks` hold live data of the shell; ValueError if others' is still there.
+    def claim(self, engine: str, blocks: Iterable[int]) -> None:
+        """Note that `blocks` hold live data of the engine; ValueError if others' is still there.
 
         An engine that writes to its null block (id 0) has to claim that too.
         """
         ids = _as_ids(blocks)
-        units = self._units(shell, ids)
-        if self._foreign(shell, self._owner[units]).any():
-            others = sorted(self.conflicts(shell, ids))
-            raise ValueError(f"shell {shell} claims bytes that blocks of {others} hold")
-        state = self._shells[shell]
+        units = self._units(engine, ids)
+        if self._foreign(engine, self._owner[units]).any():
+            others = sorted(self.conflicts(engine, ids))
+            raise ValueError(f"engine {engine} claims bytes that blocks of {others} hold")
+        state = self._engines[engine]
         self._owner[units] = (state.index << 32 | ids)[:, None]
         state.resident[ids] = True
 
-    def release(self, shell: str, blocks: Iterable[int]) -> None:
+    def release(self, engine: str, blocks: Iterable[int]) -> None:
         """Note that `blocks` left the device or are done with; those not resident are ignored."""
-        state = self._shells[shell]
+        state = self._engines[engine]
         ids = _as_ids(blocks)
         ids = ids[state.resident[ids]]
-        self._owner[self._units(shell, ids)] = _NOBODY
+        self._owner[self._units(engine, ids)] = _NOBODY
         state.resident[ids] = False
 
-    def _foreign(self, shell: str, owners: Ids) -> npt.NDArray[np.bool_]:
-        """Return which of these entries of the table are another shell's."""
-        mine = self._shells[shell].index
+    def _foreign(self, engine: str, owners: Ids) -> npt.NDArray[np.bool_]:
+        """Return which of these entries of the table are another engine's."""
+        mine = self._engines[engine].index
         others: npt.NDArray[np.bool_] = (owners != _NOBODY) & (owners >> 32 != mine)
         return others
 
-    def _units(self, shell: str, blocks: Iterable[int]) -> Ids:
+    def _units(self, engine: str, blocks: Iterable[int]) -> Ids:
         """Return the table's entries that make up each block, int64 [blocks, units of a block]."""
-        layout = self._shells[shell].layout
+        layout = self._engines[engine].layout
         if layout is None:
-            raise ValueError(f"shell {shell} is not registered")
+            raise ValueError(f"engine {engine} is not registered")
         ids = _as_ids(blocks)
         if ids.size and not 0 <= ids.min() <= ids.max() < layout.blocks:
-            raise ValueError(f"shell {shell} has blocks 0 to {layout.blocks - 1}, got {ids}")
+            raise ValueError(f"engine {engine} has blocks 0 to {layout.blocks - 1}, got {ids}")
         parts = [
             (s.start + ids[:, None] * s.pitch) // self._unit + np.arange(s.length // self._unit)
             for s in layout.segments

@@ -17,9 +17,9 @@ import numpy.typing as npt
 import torch
 
 from aegaeon.errors import UserError
-from aegaeon.kv_ledger import KvTables, Offsets, ShapeUse
+from aegaeon.kv_ledger import Offsets, ShapeUse, SlabLedger
 from aegaeon.kv_ledger import PoolFull as PoolFull  # also where the memory room offers it
-from aegaeon.live.memory.device import CpuDevice, Device, Event
+from aegaeon.live.memory.device import CpuDevice, Device, StreamEvent
 from aegaeon.live.memory.shared import SharedDirectory, create_file, locked, map_file
 
 _HEADER = 2
@@ -49,14 +49,14 @@ class KvPool:
         books = memoryview(map_file(self._books, os.fstat(self._books).st_size))
         slab_bytes, slabs = np.frombuffer(books, np.int64, _HEADER).tolist()
         self.slab_bytes: int = slab_bytes
-        self._tables = KvTables(books[8 * _HEADER :], slab_bytes, slabs)
+        self._ledger = SlabLedger(books[8 * _HEADER :], slab_bytes, slabs)
         self.bytes = torch.frombuffer(map_file(data, slab_bytes * slabs), dtype=torch.uint8)
         os.close(data)
         self._device = device or CpuDevice()
         self._device.register(self.bytes)
         self._holder = holder
         self._mutex = threading.RLock()
-        self._copies: list[tuple[Event, frozenset[int]]] = []
+        self._copies: list[tuple[StreamEvent, frozenset[int]]] = []
         self._leaving: set[int] = set()
         self._open = True
 
@@ -75,7 +75,7 @@ class KvPool:
                 f"host KV pool: needs slabs of a byte or more, got {slabs=}, {slab_bytes=}"
             )
         os.close(create_file(shared.path / f"{name}.slabs", slab_bytes * slabs))
-        size = 8 * _HEADER + KvTables.nbytes(slab_bytes, slabs)
+        size = 8 * _HEADER + SlabLedger.nbytes(slab_bytes, slabs)
         books = create_file(shared.path / f"{name}.partial", size)
         os.pwrite(books, np.array([slab_bytes, slabs], np.int64).tobytes(), 0)
         os.close(books)
@@ -100,7 +100,7 @@ class KvPool:
         """
         with self._locked():
             self._reclaim()
-            return self._tables.take(block_bytes, count, self._holder)
+            return self._ledger.take(block_bytes, count, self._holder)
 
     def block(self, offset: int, block_bytes: int) -> torch.Tensor:
         """Return one block's bytes, uint8 [block_bytes]."""
@@ -111,7 +111,7 @@ class KvPool:
         start, count = slab * self.slab_bytes, self.slab_bytes // block_bytes
         return self.bytes[start : start + count * block_bytes].view(count, block_bytes)
 
-    def copying(self, offsets: Sequence[int] | Offsets, event: Event) -> None:
+    def copying(self, offsets: Sequence[int] | Offsets, event: StreamEvent) -> None:
         """Note that a copy from or to these blocks is in flight until `event` is done."""
         if not event.done():
             with self._mutex:
@@ -124,9 +124,9 @@ class KvPool:
         """
         with self._locked():
             if not self._copies:
-                self._tables.free(offsets)
+                self._ledger.free(offsets)
                 return
-            self._tables.check(offsets)
+            self._ledger.check(offsets)
             leaving = _listed(offsets)
             if not self._leaving.isdisjoint(leaving):
                 raise ValueError("a block was freed twice while its copy was in flight")
@@ -139,8 +139,8 @@ class KvPool:
         Raises ValueError if one of them is not in use.
         """
         with self._locked():
-            self._tables.check(offsets)
-            self._tables.assign(offsets, holder)
+            self._ledger.check(offsets)
+            self._ledger.assign(offsets, holder)
 
     def take_over(self, offsets: Sequence[int]) -> None:
         """Make blocks in use this process's own; raises ValueError if one is not in use."""
@@ -149,12 +149,12 @@ class KvPool:
     def discard(self, offsets: Sequence[int], holder: int) -> None:
         """Free those of the blocks that `holder` still holds, no copy of which is in flight."""
         with self._locked():
-            self._tables.give_back(self._tables.held(offsets, holder))
+            self._ledger.give_back(self._ledger.held(offsets, holder))
 
     def release(self, holders: Iterable[int]) -> int:
         """Free all blocks of holders that are dead; return how many there were."""
         with self._locked():
-            return self._tables.release(holders)
+            return self._ledger.release(holders)
 
     def read(self, offsets: Sequence[int], block_bytes: int) -> npt.NDArray[np.uint8]:
         """Return a copy of blocks, uint8 [blocks, block_bytes]."""
@@ -170,7 +170,7 @@ class KvPool:
         count, block_bytes = blocks.shape
         with self._locked():
             self._reclaim()
-            offsets = self._tables.take(block_bytes, count, holder)
+            offsets = self._ledger.take(block_bytes, count, holder)
         for offset, block in zip(offsets, blocks, strict=True):
             self.block(offset, block_bytes).numpy()[:] = block
         return offsets
@@ -184,7 +184,7 @@ class KvPool:
     def stats(self) -> dict[int, ShapeUse]:
         """Return use and peaks by block size, over all processes."""
         with self._locked():
-            return self._tables.use()
+            return self._ledger.use()
 
     def close(self) -> None:
         """Wait for this process's copies, give back what it freed, and stop using the pool."""
@@ -206,7 +206,7 @@ class KvPool:
     def _reclaim(self) -> None:
         self._copies = [(event, blocks) for event, blocks in self._copies if not event.done()]
         busy = frozenset().union(*[blocks for _, blocks in self._copies])
-        self._tables.give_back(self._leaving - busy)
+        self._ledger.give_back(self._leaving - busy)
         self._leaving &= busy
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 
 from aegaeon.errors import UserError
-from aegaeon.live.memory.device import Device, Event, Stream
+from aegaeon.live.memory.device import Device, Stream, StreamEvent
 from aegaeon.live.memory.weight_layout import WeightLayout, align_up, named_tensors
 
 # A slot also holds buffers, and tensors that an engine pads.
@@ -35,7 +35,7 @@ class Activation:
     model: str
     nbytes: int
     source: str
-    ready: Event
+    ready: StreamEvent
 
 
 @dataclass(slots=True)
@@ -44,8 +44,8 @@ class _Slot:
 
     bytes: torch.Tensor
     model: str | None = None
-    ready: Event | None = None
-    idle: Event | None = None
+    ready: StreamEvent | None = None
+    idle: StreamEvent | None = None
     used: int = 0
 
 
@@ -77,7 +77,7 @@ class WeightArena:
         self._slots = [_Slot(part) for part in self._memory.split(self.slot_bytes)]
         self._home = self._slots[0]
         self._bound: dict[str, _Bound] = {}
-        self._reading: list[tuple[Event, torch.Tensor]] = []
+        self._reading: list[tuple[StreamEvent, torch.Tensor]] = []
         self._clock = 0
 
     def bind(self, model: str, module: torch.nn.Module, layout: WeightLayout) -> None:
@@ -112,7 +112,7 @@ class WeightArena:
         """Return whether the bytes of `model` are on the device or on their way."""
         return self._find(model) is not None
 
-    def prefetch(self, model: str, host: torch.Tensor) -> Event:
+    def prefetch(self, model: str, host: torch.Tensor) -> StreamEvent:
         """Start bringing `model` to a spare slot on a side stream; done when its bytes are there.
 
         `host` is uint8 [layout.nbytes]. Raises UserError if the arena has one slot only.
@@ -164,7 +164,7 @@ class WeightArena:
         self._clock += 1
         slot.used = self._clock
 
-    def _fill(self, slot: _Slot, model: str, source: torch.Tensor, stream: Stream) -> Event:
+    def _fill(self, slot: _Slot, model: str, source: torch.Tensor, stream: Stream) -> StreamEvent:
         nbytes = self._bound[model].layout.nbytes
         if source.nbytes != nbytes:
             raise ValueError(f"model {model}: got {source.nbytes} packed bytes, expected {nbytes}")

@@ -1,6 +1,6 @@
 """The ranks of a tensor-parallel instance: rank 0 is this process, the others obey its calls.
 
-One process per rank, shared by all shells. A group of one has no other process and sends nothing.
+One process per rank, shared by all engines. A group of one has no other process and sends nothing.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from multiprocessing.connection import Connection, Pipe
 from typing import Any, NoReturn, TypeVar
 
 from aegaeon.errors import UserError, first_line
-from aegaeon.live.memory.device import Event
+from aegaeon.live.memory.device import StreamEvent
 
 T = TypeVar("T")
 
@@ -58,7 +58,7 @@ class Reply:
 class _Everywhere:
     """Done when a move is complete on this rank and on all others."""
 
-    def __init__(self, here: Event, group: RankGroup, number: int) -> None:
+    def __init__(self, here: StreamEvent, group: RankGroup, number: int) -> None:
         self._here = here
         self._group = group
         self._number = number
@@ -123,7 +123,7 @@ class RankGroup:
                 self._after(error)
             raise
 
-    def move(self, way: str, *args: object, local: Callable[[], Event]) -> Event:
+    def move(self, way: str, *args: object, local: Callable[[], StreamEvent]) -> StreamEvent:
         """Move KV on all ranks; return an event that is done when all are."""
         if not self._peers:
             return local()

@@ -1,6 +1,6 @@
 """A further rank of a tensor-parallel instance: a process that does what rank 0 says.
 
-Started by `ranks.RankGroup`. It owns its device's memory and one worker per shell; it decides
+Started by `ranks.RankGroup`. It owns its device's memory and one worker per engine; it decides
 nothing.
 """
 
@@ -21,13 +21,13 @@ import torch
 
 from aegaeon.errors import UserError
 from aegaeon.live.instance.device_pool import DevicePool, Switch
-from aegaeon.live.memory.device import Event, open_device
+from aegaeon.live.memory.device import StreamEvent, open_device
 from aegaeon.live.memory.kv_pool import KvPool
 from aegaeon.live.memory.shared import SharedDirectory
 from aegaeon.live.memory.weight_cache import WeightCache
 from aegaeon.live.tp.group import GRACE_S, RESUME, STOP, RankPlan, Reply, connection
 from aegaeon.live.vllm.executor import VllmConfig, make_worker, run_method
-from aegaeon.live.vllm.worker import Lent, collect, lending
+from aegaeon.live.vllm.worker import Lease, collect, leasing
 
 _PARENT_CHECK_S = 1.0
 
@@ -54,12 +54,12 @@ class Rank:
             size=plan.size,
         )
         self._workers: dict[str, Any] = {}
-        self._moves: deque[Event] = deque()
+        self._moves: deque[StreamEvent] = deque()
         self.moved = 0
 
     def create(self, key: str, name: str, path: str, config: VllmConfig, rendezvous: str) -> None:
-        """Make this rank's worker of a shell, its weights loaded."""
-        with lending(Lent(name, Path(path), self._pool, key)):
+        """Make this rank's worker of an engine, its weights loaded."""
+        with leasing(Lease(name, Path(path), self._pool, key)):
             self._workers[key] = make_worker(config, rendezvous, self._rank)
 
     def rpc(
@@ -69,12 +69,12 @@ class Rank:
         args: Sequence[object],
         kwargs: dict[str, object],
     ) -> object:
-        """Call a method of a shell's worker; what a step gives is rank 0's to return."""
+        """Call a method of an engine's worker; what a step gives is rank 0's to return."""
         result = run_method(self._workers[key], method, args, kwargs)
         return None if method in ("execute_model", "sample_tokens") else result
 
     def remove(self, key: str, name: str) -> None:
-        """Give a shell's memory back."""
+        """Give an engine's memory back."""
         worker = self._workers.pop(key, None)
         self._pool.remove(name)
         config = None if worker is None else worker.vllm_config

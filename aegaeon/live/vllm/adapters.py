@@ -20,15 +20,15 @@ if TYPE_CHECKING:
     from aegaeon.live.events import Adapter
 
 
-class Adapters:
+class LoadedAdapters:
     """The adapters that an engine's requests have named; each keeps its number for good.
 
     vLLM keeps `max_cpu_loras` of them on the host and `max_loras` in slots of its own on the
     device, beside the arena, so a switch of models does not touch them.
     """
 
-    def __init__(self, engine: LLMEngine) -> None:
-        self._engine = engine
+    def __init__(self, llm: LLMEngine) -> None:
+        self._llm = llm
         self._known: dict[str, LoRARequest] = {}
         self._numbers = 0
 
@@ -49,7 +49,7 @@ class Adapters:
         return known
 
     def _load(self, adapter: Adapter) -> LoRARequest:
-        if self._engine.vllm_config.lora_config is None:
+        if self._llm.vllm_config.lora_config is None:
             raise UserError(
                 f"adapter {adapter.name}: the model's engine takes none; make it with enable_lora"
             )
@@ -61,12 +61,12 @@ class Adapters:
         self._numbers += 1
         made = LoRARequest(adapter.name, self._numbers, adapter.path)
         try:
-            self._engine.add_lora(made)
+            self._llm.add_lora(made)
         except RankError:
             raise
         except Exception as error:
             # One whose shapes do not fit has been registered by then.
-            self._engine.remove_lora(made.lora_int_id)
+            self._llm.remove_lora(made.lora_int_id)
             why = f"adapter {adapter.name}: vLLM cannot use {adapter.path}: {first_line(error)}"
             raise UserError(why) from error
         return made

@@ -8,11 +8,11 @@ from pathlib import Path
 from vllm.engine.arg_utils import EngineArgs
 from vllm.v1.engine.llm_engine import LLMEngine as LLMEngine
 
-from aegaeon.live.vllm.engine import ShellOptions
+from aegaeon.live.vllm.engine import ModelEngineOptions
 from aegaeon.live.vllm.gemm import packed_gemm
 
 
-def alone(path: Path, options: ShellOptions, kv_bytes: int, our_kernels: bool) -> LLMEngine:
+def alone(path: Path, options: ModelEngineOptions, kv_bytes: int, our_kernels: bool) -> LLMEngine:
     """Make vLLM's own engine with the settings of a pooled one; on a CPU its kernels may be ours.
 
     `kv_bytes` is the size of its KV cache.

@@ -47,7 +47,7 @@ class StepBlocks(KVConnectorMetadata):  # type: ignore[misc]
 
 
 class HostKvConnector(KVConnectorBase_V1, SupportsHMA):  # type: ignore[misc]
-    """Scheduler side of one shell; the worker side has nothing to do.
+    """Scheduler side of one engine; the worker side has nothing to do.
 
     A request may carry `kv_transfer_params`: {"save": True} puts its KV into the host pool when it
     finishes and returns {"load": HostKv} with its output, which makes another engine of the model
@@ -63,10 +63,10 @@ class HostKvConnector(KVConnectorBase_V1, SupportsHMA):  # type: ignore[misc]
         self._ready: set[str] = set()
         self._seen = -1
 
-    def attach(self, store: KvStore, shell: str) -> None:
-        """Tell where this shell's blocks are kept; called once, before the first request."""
+    def attach(self, store: KvStore, engine: str) -> None:
+        """Tell where this engine's blocks are kept; called once, before the first request."""
         self._store = store
-        self._shell = shell
+        self._engine = engine
 
     def park(self, request: Request) -> None:
         """Move a running request's KV to the host, from where it is loaded when it runs again.
@@ -78,7 +78,7 @@ class HostKvConnector(KVConnectorBase_V1, SupportsHMA):  # type: ignore[misc]
         groups = self._kv_cache_manager.get_block_ids_for_computed_tokens(ident, tokens)
         try:
             if tokens:
-                self._loads[ident] = self._store.export(self._shell, groups, tokens)
+                self._loads[ident] = self._store.export(self._engine, groups, tokens)
         except UserError:
             pass
 
@@ -105,11 +105,11 @@ class HostKvConnector(KVConnectorBase_V1, SupportsHMA):  # type: ignore[misc]
         """Let the allocated blocks take over the host's."""
         if num_external_tokens:
             kv = self._loads.pop(request.request_id)
-            self._store.adopt(self._shell, blocks.get_block_ids(), kv)
+            self._store.adopt(self._engine, blocks.get_block_ids(), kv)
 
     def build_connector_meta(self, scheduler_output: SchedulerOutput) -> StepBlocks:
         """List the step's blocks that may not be on the device yet."""
-        evictions = self._store.evictions(self._shell)
+        evictions = self._store.evictions(self._engine)
         if evictions != self._seen:
             self._ready.clear()
             self._seen = evictions
@@ -140,7 +140,7 @@ class HostKvConnector(KVConnectorBase_V1, SupportsHMA):  # type: ignore[misc]
         result = None
         if (request.kv_transfer_params or {}).get(SAVE) and not _aborted(request):
             try:
-                kv = self._store.export(self._shell, block_ids, request.num_computed_tokens)
+                kv = self._store.export(self._engine, block_ids, request.num_computed_tokens)
                 result = {LOAD: kv}
             except UserError:
                 # The decode instance then computes the prompt itself: slower, not wrong.

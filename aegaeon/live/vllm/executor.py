@@ -18,7 +18,7 @@ from vllm.v1.executor.uniproc_executor import UniProcExecutor
 from vllm.v1.serial_utils import run_method as run_method
 from vllm.v1.worker.worker_base import WorkerWrapperBase
 
-from aegaeon.live.vllm.worker import lent_to
+from aegaeon.live.vllm.worker import lease_of
 
 if TYPE_CHECKING:
     from vllm.v1.core.sched.output import SchedulerOutput
@@ -28,7 +28,7 @@ _STEP = "execute_model"
 
 
 def make_worker(config: VllmConfig, rendezvous: str = "", rank: int = 0) -> WorkerWrapperBase:
-    """Make this process's worker of a shell, its weights loaded.
+    """Make this process's worker of an engine, its weights loaded.
 
     The first one of a process joins the group of ranks that meet at `rendezvous`, a file's URL; the
     others use it too.
@@ -52,16 +52,16 @@ def make_worker(config: VllmConfig, rendezvous: str = "", rank: int = 0) -> Work
     return worker
 
 
-class ShellExecutor(UniProcExecutor):  # type: ignore[misc]
+class EngineExecutor(UniProcExecutor):  # type: ignore[misc]
     """Runs rank 0's worker here and has the other ranks run theirs."""
 
     def _init_executor(self) -> None:
         config = self.vllm_config
-        self._lent = lent_to(config)
-        pool, self._key = self._lent.pool, self._lent.key
+        self._lease = lease_of(config)
+        pool, self._key = self._lease.pool, self._lease.key
         self._ranks = pool.ranks
         meet = self._ranks.rendezvous
-        given = (self._key, self._lent.name, str(self._lent.path), config, meet)
+        given = (self._key, self._lease.name, str(self._lease.path), config, meet)
         (self.driver_worker, *_) = self._ranks.call(
             "create", *given, local=lambda: make_worker(config, meet)
         )
@@ -78,7 +78,7 @@ class ShellExecutor(UniProcExecutor):  # type: ignore[misc]
         """Call the method of every rank's worker; `single_value` asks for rank 0's result."""
 
         def local() -> Any:  # noqa: ANN401
-            return super(ShellExecutor, self).collective_rpc(
+            return super(EngineExecutor, self).collective_rpc(
                 method, timeout, args, kwargs, non_block, single_value
             )
 
@@ -99,7 +99,7 @@ class ShellExecutor(UniProcExecutor):  # type: ignore[misc]
         """Bring the step's blocks to the devices, then run it."""
         blocks = scheduler_output.kv_connector_metadata
         if blocks is not None:
-            self._lent.pool.store.prepare(self._lent.name, blocks.live, blocks.fresh)
+            self._lease.pool.store.prepare(self._lease.name, blocks.live, blocks.fresh)
         return super().execute_model(scheduler_output, non_block)
 
     def check_health(self) -> None:

@@ -1,7 +1,7 @@
-"""How a shell's weights get into its module: from the checkpoint, or not at all.
+"""How an engine's weights get into its module: from the checkpoint, or not at all.
 
-A shell whose packed weights the node's host cache has needs no checkpoint: its module is made with
-nothing in its tensors, and they become views of the arena, which is filled from the cache.
+An engine whose packed weights the node's host cache has needs no checkpoint: its module is made
+with nothing in its tensors, and they become views of the arena, which is filled from the cache.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""vLLM's scheduler, told by a shell which of its requests a step may run."""
+"""vLLM's scheduler, told by an engine which of its requests a step may run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from vllm.v1.request import Request
 
 
-class ShellScheduler(Scheduler):  # type: ignore[misc]
+class EngineScheduler(Scheduler):  # type: ignore[misc]
     """vLLM's scheduler, which sees only the batch it is told to run.
 
     A request that has to give up its blocks keeps its KV in the host pool, unless `keep_kv` is off:

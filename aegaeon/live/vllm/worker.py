@@ -39,12 +39,12 @@ if TYPE_CHECKING:
     from vllm.v1.kv_cache_interface import KVCacheConfig
 
 KEY = "aegaeon"
-_lent: dict[str, Lent] = {}
+_leases: dict[str, Lease] = {}
 
 
 @dataclass
-class Lent:
-    """What a shell borrows on one rank while it is alive; a worker finds it by its key."""
+class Lease:
+    """What an engine borrows on one rank while it is alive; a worker finds it by its key."""
 
     name: str
     path: Path
@@ -58,18 +58,18 @@ class Lent:
 
 
 @contextlib.contextmanager
-def lending(lent: Lent) -> Iterator[None]:
+def leasing(lease: Lease) -> Iterator[None]:
     """Let the workers that are made meanwhile find what they borrow."""
-    _lent[lent.key] = lent
+    _leases[lease.key] = lease
     try:
         yield
     finally:
-        del _lent[lent.key]
+        del _leases[lease.key]
 
 
-def lent_to(config: VllmConfig) -> Lent:
-    """Return what a shell with this configuration borrows."""
-    return _lent[config.additional_config[KEY]]
+def lease_of(config: VllmConfig) -> Lease:
+    """Return what an engine with this configuration borrows."""
+    return _leases[config.additional_config[KEY]]
 
 
 def collect(config: VllmConfig | None) -> None:
@@ -82,17 +82,17 @@ def collect(config: VllmConfig | None) -> None:
     gc.freeze()
 
 
-class ShellWorker(PlatformWorker):  # type: ignore[misc]
+class EngineWorker(PlatformWorker):  # type: ignore[misc]
     """A vLLM worker whose parameters and KV cache are views of a device pool."""
 
     def __init__(self, vllm_config: VllmConfig, *args: object, **kwargs: object) -> None:
         super().__init__(vllm_config, *args, **kwargs)
-        self._lent = lent_to(vllm_config)
+        self._lease = lease_of(vllm_config)
 
     def load_model(self, **kwargs: object) -> None:
         """Load as vLLM does, unless the node's cache has a copy; move every tensor to the arena."""
-        lent = self._lent
-        cached = lent.pool.has_copies(lent.path, weight_form(self.vllm_config))
+        lease = self._lease
+        cached = lease.pool.has_copies(lease.path, weight_form(self.vllm_config))
         if cached and may_stay_unloaded(self.vllm_config):
             with nothing_loaded(self.vllm_config):
                 self._make_model(loaded=False, **kwargs)
@@ -111,17 +111,17 @@ class ShellWorker(PlatformWorker):  # type: ignore[misc]
         rotary_embedding._ROPE_DICT.clear()
 
     def _bind(self, loaded: bool) -> bool:
-        lent, model = self._lent, self.model_runner.model
+        lease, model = self._lease, self.model_runner.model
         if not loaded and keeps_private_tensors(model):
             return False
         form = weight_form(self.vllm_config)
-        return lent.pool.bind(lent.name, lent.path, model, loaded, form)
+        return lease.pool.bind(lease.name, lease.path, model, loaded, form)
 
     def determine_available_memory(self) -> int:
-        """Return the KV arena's size: it is reserved already, for all shells together."""
+        """Return the KV arena's size: it is reserved already, for all engines together."""
         if not current_platform.is_cpu():
             super().determine_available_memory()
-        return self._lent.pool.kv_bytes
+        return self._lease.pool.kv_bytes
 
     def get_supported_kv_cache_layouts(self) -> list[str]:
         """Prefer layouts that keep a block's layers together, so that it is one range of bytes."""
@@ -137,12 +137,12 @@ class ShellWorker(PlatformWorker):  # type: ignore[misc]
         # The worker side of a connector is one per process, which other engines would trip over;
         # ours has nothing to do.
         ensure_kv_transfer_shutdown()
-        lent = self._lent
-        lent.pool.store.add(lent.name, _kv_layout(kv_cache_config))
+        lease = self._lease
+        lease.pool.store.add(lease.name, _kv_layout(kv_cache_config))
 
     def _maybe_get_memory_pool_context(self, tag: str) -> AbstractContextManager[object]:
         if tag == "kv_cache":
-            return _KvFromArena(self._lent)
+            return _KvFromArena(self._lease)
         context: AbstractContextManager[object] = super()._maybe_get_memory_pool_context(tag)
         return context
 
@@ -150,9 +150,9 @@ class ShellWorker(PlatformWorker):  # type: ignore[misc]
 class _KvFromArena(TorchFunctionMode):  # type: ignore[misc]
     """vLLM allocates its KV cache with one `torch.zeros` of int8: answer with the arena's bytes."""
 
-    def __init__(self, lent: Lent) -> None:
+    def __init__(self, lease: Lease) -> None:
         super().__init__()
-        self._lent = lent
+        self._lease = lease
 
     def __torch_function__(
         self,
@@ -163,7 +163,7 @@ class _KvFromArena(TorchFunctionMode):  # type: ignore[misc]
     ) -> object:
         kwargs = kwargs or {}
         if func is torch.zeros and kwargs.get("dtype") is torch.int8:
-            return carve(self._lent.pool.kv, self._lent.name, args[0])
+            return carve(self._lease.pool.kv, self._lease.name, args[0])
         return func(*args, **kwargs)
 
 

@@ -29,9 +29,9 @@ def block_ranges(layout, block):
 @pytest.fixture
 def arena():
     arena = KvArena(FakeDevice(), SIZE)
-    for shell, layout in {"a": block_major(8, 512, 3), "b": layer_major(6, 1024, 2)}.items():
-        arena.carve(shell, SIZE)
-        arena.register(shell, layout)
+    for engine, layout in {"a": block_major(8, 512, 3), "b": layer_major(6, 1024, 2)}.items():
+        arena.carve(engine, SIZE)
+        arena.register(engine, layout)
     return arena
 
 
@@ -68,7 +68,7 @@ def test_views_hold_every_block_and_join_layers_that_are_equally_spaced():
             assert torch.equal(joined, torch.cat(ranges))
 
 
-def test_shells_overlay_and_ranges_of_one_shell_do_not():
+def test_engines_overlay_and_ranges_of_one_engine_do_not():
     arena = KvArena(FakeDevice(), SIZE)
     first, second = arena.carve("a", 5000), arena.carve("a", 100)
     other = arena.carve("b", 6000)
@@ -88,7 +88,7 @@ def test_no_conflict_means_nothing_has_to_move(arena):
 def test_conflicts_name_what_has_to_leave_and_claims_wait_for_it(arena):
     arena.claim("a", [0, 5])
     found = arena.conflicts("b", [0, 1, 2])
-    assert {shell: ids.tolist() for shell, ids in found.items()} == {"a": [0, 5]}
+    assert {engine: ids.tolist() for engine, ids in found.items()} == {"a": [0, 5]}
     with pytest.raises(ValueError, match=r"blocks of \['a'\]"):
         arena.claim("b", [0])
     arena.release("a", found["a"])
@@ -120,67 +120,67 @@ LAYOUTS = {
 
 
 class Overlays(RuleBasedStateMachine):
-    """The owner table against a plain map from every byte to the shell and block it holds."""
+    """The owner table against a plain map from every byte to the engine and block it holds."""
 
     @initialize()
     def start(self):
         self.arena = KvArena(FakeDevice(), SIZE)
         self.owner = {}
-        self.shells = []
-        self.add_shell()
-        self.add_shell()
+        self.engines = []
+        self.add_engine()
+        self.add_engine()
 
     @rule()
-    def add_shell(self):
-        if len(self.shells) < len(LAYOUTS):
-            shell = list(LAYOUTS)[len(self.shells)]
-            self.arena.carve(shell, SIZE)
-            self.arena.register(shell, LAYOUTS[shell])
-            self.shells.append(shell)
+    def add_engine(self):
+        if len(self.engines) < len(LAYOUTS):
+            engine = list(LAYOUTS)[len(self.engines)]
+            self.arena.carve(engine, SIZE)
+            self.arena.register(engine, LAYOUTS[engine])
+            self.engines.append(engine)
 
     def draw(self, data):
-        shell = data.draw(st.sampled_from(self.shells))
-        blocks = st.lists(st.integers(0, LAYOUTS[shell].blocks - 1), max_size=5, unique=True)
-        return shell, data.draw(blocks)
+        engine = data.draw(st.sampled_from(self.engines))
+        blocks = st.lists(st.integers(0, LAYOUTS[engine].blocks - 1), max_size=5, unique=True)
+        return engine, data.draw(blocks)
 
-    def holders(self, shell, blocks):
+    def holders(self, engine, blocks):
         held = {
-            self.owner.get(at) for b in blocks for r in block_ranges(LAYOUTS[shell], b) for at in r
+            self.owner.get(at) for b in blocks for r in block_ranges(LAYOUTS[engine], b) for at in r
         }
-        return {(who, block) for who, block in held - {None} if who != shell}
+        return {(who, block) for who, block in held - {None} if who != engine}
 
     @rule(data=st.data())
     def evict_and_claim(self, data):
-        shell, blocks = self.draw(data)
-        found = self.arena.conflicts(shell, blocks)
+        engine, blocks = self.draw(data)
+        found = self.arena.conflicts(engine, blocks)
         named = {(who, int(block)) for who, ids in found.items() for block in ids}
-        assert named == self.holders(shell, blocks)
-        clear = [block for block in blocks if not self.holders(shell, [block])]
-        assert self.arena.unobstructed(shell, blocks).tolist() == clear
+        assert named == self.holders(engine, blocks)
+        clear = [block for block in blocks if not self.holders(engine, [block])]
+        assert self.arena.unobstructed(engine, blocks).tolist() == clear
         for who, ids in found.items():
             self.arena.release(who, ids)
         self.owner = {at: who for at, who in self.owner.items() if who not in named}
-        self.arena.claim(shell, blocks)
+        self.arena.claim(engine, blocks)
         for block in blocks:
-            for part in block_ranges(LAYOUTS[shell], block):
-                self.owner.update(dict.fromkeys(part, (shell, block)))
+            for part in block_ranges(LAYOUTS[engine], block):
+                self.owner.update(dict.fromkeys(part, (engine, block)))
 
     @rule(data=st.data())
     def release(self, data):
-        shell, blocks = self.draw(data)
-        self.arena.release(shell, blocks)
-        gone = {(shell, block) for block in blocks}
+        engine, blocks = self.draw(data)
+        self.arena.release(engine, blocks)
+        gone = {(engine, block) for block in blocks}
         self.owner = {at: who for at, who in self.owner.items() if who not in gone}
 
     @invariant()
     def residents_are_whole(self):
         if not hasattr(self, "arena"):
             return
-        for shell in self.shells:
-            ids = self.arena.resident(shell)
-            assert ids.tolist() == sorted({b for who, b in self.owner.values() if who == shell})
-            held = sum(who == shell for who, _ in self.owner.values())
-            assert held == ids.size * LAYOUTS[shell].block_bytes
+        for engine in self.engines:
+            ids = self.arena.resident(engine)
+            assert ids.tolist() == sorted({b for who, b in self.owner.values() if who == engine})
+            held = sum(who == engine for who, _ in self.owner.values())
+            assert held == ids.size * LAYOUTS[engine].block_bytes
             assert ids.dtype == np.int64
 
 

@@ -79,34 +79,34 @@ class Blocks(RuleBasedStateMachine):
         self.away = []
         self.stamp = 0
 
-    def free_blocks(self, shell):
-        taken = {b for (s, _), blocks in self.requests.items() if s == shell for b in blocks}
-        return [b for b in range(1, self.layouts[shell].blocks) if b not in taken]
+    def free_blocks(self, engine):
+        taken = {b for (s, _), blocks in self.requests.items() if s == engine for b in blocks}
+        return [b for b in range(1, self.layouts[engine].blocks) if b not in taken]
 
-    def views(self, shell, block):
+    def views(self, engine, block):
         return [
             self.arena.bytes[s.start + block * s.pitch : s.start + block * s.pitch + s.length]
-            for s in self.layouts[shell].segments
+            for s in self.layouts[engine].segments
         ]
 
-    def write(self, shell, block):
+    def write(self, engine, block):
         """Fill a block with a new number, as a kernel of the model would, on the compute stream."""
         self.stamp = self.stamp % 250 + 1
         value = self.stamp
-        for view in self.views(shell, block):
+        for view in self.views(engine, block):
             self.device.compute().launch(lambda view=view: view.fill_(value))
         return value
 
-    @rule(shell=st.sampled_from("abcde"), count=st.integers(1, 3))
-    def begin(self, shell, count):
-        free = self.free_blocks(shell)[:count]
+    @rule(engine=st.sampled_from("abcde"), count=st.integers(1, 3))
+    def begin(self, engine, count):
+        free = self.free_blocks(engine)[:count]
         if len(free) == count:
             try:
-                self.store.prepare(shell, [], free)
+                self.store.prepare(engine, [], free)
             except PoolFull:
                 return
-            ident = (shell, self.stamp * 1000 + len(self.requests) + len(self.away))
-            self.requests[ident] = {block: self.write(shell, block) for block in free}
+            ident = (engine, self.stamp * 1000 + len(self.requests) + len(self.away))
+            self.requests[ident] = {block: self.write(engine, block) for block in free}
 
     @precondition(lambda self: self.requests)
     @rule(data=st.data())
@@ -155,10 +155,10 @@ class Blocks(RuleBasedStateMachine):
         else:
             self.store.discard(kv)
 
-    @rule(shell=st.sampled_from("abcde"))
-    def evict(self, shell):
+    @rule(engine=st.sampled_from("abcde"))
+    def evict(self, engine):
         try:
-            self.store.evict(shell)
+            self.store.evict(engine)
         except PoolFull:
             return
 
@@ -169,8 +169,8 @@ class Blocks(RuleBasedStateMachine):
                 stream.advance()
 
     def teardown(self):
-        for (shell, _), blocks in self.requests.items():
-            self.store.drop(shell, blocks)
+        for (engine, _), blocks in self.requests.items():
+            self.store.drop(engine, blocks)
         for _, kv, _ in self.away:
             self.store.discard(kv)
         self.device.run_all()

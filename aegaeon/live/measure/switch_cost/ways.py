@@ -22,9 +22,9 @@ from aegaeon.live.memory.weight_cache import WeightCache
 from aegaeon.live.options import SwitchCostOptions
 from aegaeon.live.preflight.checkpoints import DTYPES
 from aegaeon.live.tiny import tiny_model
-from aegaeon.live.vllm.engine import ShellOptions
+from aegaeon.live.vllm.engine import ModelEngineOptions
 from aegaeon.live.vllm.gemm import pack_again
-from aegaeon.live.vllm.model_engine import Shell
+from aegaeon.live.vllm.model_engine import ModelEngine
 
 _SLAB_BYTES = 1 << 20
 
@@ -83,7 +83,7 @@ class SwitchBench:
             weight_slots=2,
         )
         self._found = {candidate.spec.name: candidate for candidate in found}
-        self._shells = {name: self._shell(c, options) for name, c in self._found.items()}
+        self._engines = {name: self._engine(c, options) for name, c in self._found.items()}
         self._scattered = {name: self._copies(name) for name in self._found}
         self._target = device.reserve(slot)
         self._turn = 0
@@ -110,11 +110,11 @@ class SwitchBench:
         self._host_kv.close()
         self._shared.close()
 
-    def _shell(self, candidate: Candidate, options: SwitchCostOptions) -> Shell:
-        made = ShellOptions(
+    def _engine(self, candidate: Candidate, options: SwitchCostOptions) -> ModelEngine:
+        made = ModelEngineOptions(
             dtype=candidate.dtype, max_model_len=candidate.max_len, block_size=options.block_size
         )
-        return Shell(candidate.spec.name, Path(candidate.path), self._pool, made)
+        return ModelEngine(candidate.spec.name, Path(candidate.path), self._pool, made)
 
     def _copies(self, name: str) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """Return the model's tensors, each with an ordinary host copy; tied ones once."""

@@ -98,12 +98,12 @@ def kv_restore(device: Device, rounds: int, blocks: Blocks) -> Number:
 
 
 def _store(device: Device, pool: KvPool, layout: KvLayout) -> KvStore:
-    """Return a store of two shells whose blocks overlay each other."""
+    """Return a store of two engines whose blocks overlay each other."""
     arena = KvArena(device, layout.end)
     store = KvStore(device, arena, pool)
-    for shell in ("a", "b"):
-        arena.carve(shell, layout.end)
-        store.add(shell, layout)
+    for engine in ("a", "b"):
+        arena.carve(engine, layout.end)
+        store.add(engine, layout)
     return store
 
 
