@@ -56,7 +56,8 @@ class Instance:
         from aegaeon.live.memory.kv_pool import KvPool
         from aegaeon.live.memory.shared import SharedDirectory
         from aegaeon.live.memory.weight_cache import WeightCache
-        from aegaeon.live.tp.group import RankGroup, RankPlan
+        from aegaeon.live.tp.group import RankGroup
+        from aegaeon.live.tp.messages import RankPlan
 
         kv_bytes = KV_BYTES // size
         sizes = {"slot_bytes": SLOT_BYTES, "kv_bytes": kv_bytes, "weight_slots": 2}

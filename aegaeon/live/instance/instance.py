@@ -39,6 +39,7 @@ from aegaeon.live.events import (
 )
 from aegaeon.live.instance.device_pool import DevicePool, Switch
 from aegaeon.live.instance.kv_store import KvMove
+from aegaeon.live.memory.kv_pool import in_flight
 from aegaeon.policy.interface import Scheduler
 
 if TYPE_CHECKING:
@@ -256,7 +257,7 @@ class LiveInstance:
         # Whoever reads the event may read the blocks.
         self._pool.store.settle()
         if output.kv is not None:
-            self._pool.store.hand_over(output.kv, request.spec.id)
+            self._pool.host_kv.hand_over(output.kv.offsets, in_flight(request.spec.id))
         now = self._clock()
         self._piece.data_s += now - began
         # Another instance waits for it: send it with this step's events.
@@ -286,7 +287,7 @@ class LiveInstance:
         if prefill_only:
             params["max_tokens"] = 1
         if request.kv is not None:
-            self._pool.store.take_over(request.kv)
+            self._pool.host_kv.take_over(request.kv.offsets)
         try:
             if spec.model not in self._engines:
                 raise UserError(f"instance {self.spec.id} has no engine of model {spec.model}")

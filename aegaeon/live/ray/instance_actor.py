@@ -32,7 +32,8 @@ from aegaeon.live.memory.weight_arena import slot_bytes_for
 from aegaeon.live.memory.weight_cache import WeightCache
 from aegaeon.live.options import LiveOptions
 from aegaeon.live.preflight.checkpoints import DTYPES
-from aegaeon.live.tp.group import GRACE_S, RankError, RankGroup, RankPlan
+from aegaeon.live.tp.group import RankError, RankGroup
+from aegaeon.live.tp.messages import GRACE_S, RankPlan
 from aegaeon.policy.interface import System
 
 if TYPE_CHECKING:

@@ -1,8 +1,7 @@
-"""One vLLM engine core per model, in this process, whose memory is leased (paper section 5.1).
+"""One model's vLLM engine, in this process, whose memory is leased (paper section 5.1).
 
-An engine is created once; switching models creates nothing. What depends on vLLM's insides is in
-`vllm_parts.py` and `connector.py`. Prefix caching is off by design: a block belongs to one request,
-so evicting and restoring blocks can never change what another request reads.
+An engine is made once; a switch of models makes nothing. Prefix caching is off by design: a block
+belongs to one request, so evicting and restoring blocks cannot change what another request reads.
 """
 
 from __future__ import annotations
@@ -20,13 +19,13 @@ from aegaeon.live.vllm.connector import LOAD, SAVE
 from aegaeon.live.vllm.engine import (
     REFUSALS,
     ModelEngineOptions,
-    create_engine,
+    make_llm,
     prefer_unobstructed,
     release_memory,
     sampling_params,
     scheduler_of,
 )
-from aegaeon.live.vllm.worker import Lease
+from aegaeon.live.vllm.lease import Lease
 
 if TYPE_CHECKING:
     from vllm.outputs import CompletionOutput, RequestOutput
@@ -34,7 +33,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One step of an engine: the requests that ran, the tokens computed, and what came out."""
+    """One step of an engine: the requests that ran, how many tokens it computed, its outputs."""
 
     ran: frozenset[str]
     computed: int
@@ -42,7 +41,7 @@ class Step:
 
 
 class ModelEngine:
-    """A model's engine on a device pool; only the active model's engine may step."""
+    """A model's vLLM engine on a device pool; only the active model's engine may step."""
 
     def __init__(
         self, name: str, path: Path, pool: DevicePool, options: ModelEngineOptions | None = None
@@ -52,7 +51,7 @@ class ModelEngine:
         self.name = name
         self._lease = Lease(name, path, pool)
         try:
-            self._llm = create_engine(self._lease, options or ModelEngineOptions())
+            self._llm = make_llm(self._lease, options or ModelEngineOptions())
         except UserError:
             raise
         except Exception as error:
@@ -85,10 +84,10 @@ class ModelEngine:
     ) -> None:
         """Queue a request; nothing runs yet.
 
-        `params` are vLLM's sampling parameters by name. `kv` is what another engine of this model
-        handed over for all of the prompt but its last token. With `hand_over` the request's KV goes
-        to the host pool when it finishes. With an `adapter`, `kv` must have been computed with it
-        too. Raises UserError for parameters and adapters that vLLM refuses.
+        `params` are vLLM's sampling parameters by name. `kv` is the KV of all of the prompt but its
+        last token, from another engine of this model and with the same `adapter`. With `hand_over`
+        the request's own KV goes to the host pool when the request finishes. Raises UserError for
+        parameters and adapters that vLLM refuses.
         """
         ranks = self._lease.pool.ranks.size
         if kv is not None and kv.ranks != ranks:
@@ -120,9 +119,8 @@ class ModelEngine:
     def step(self, batch: Collection[str] | None = None) -> Step:
         """Run one step of the requests in `batch` (all by default); the others stay as they are.
 
-        A request whose KV does not fit beside the others' does not run, nor one whose adapter finds
-        no slot beside theirs; one may be asked for too many. Raises RuntimeError if another model
-        is active.
+        A step leaves out requests of the batch for whose KV the arena, or for whose adapter the
+        slots have no more room. Raises RuntimeError if another model is active.
         """
         if self._lease.pool.active != self.name:
             raise RuntimeError(
@@ -142,15 +140,15 @@ class ModelEngine:
         return Step(ran, scheduler.computed, tuple(outputs))
 
     def fits(self, batch: Collection[str] | None = None) -> bool:
-        """Tell whether the next step can run the whole batch."""
+        """Return whether the next step can run the whole batch."""
         return self._scheduler.fits(None if batch is None else self._ids(batch))
 
     def give_up_kv(self, batch: Collection[str]) -> None:
-        """Drop the KV of these requests; they are recomputed when they run again."""
+        """Drop the KV of these requests; vLLM recomputes it when they run again."""
         self._scheduler.give_up_kv(self._ids(batch))
 
     def close(self) -> None:
-        """Drop all requests and give the engine's memory back; it cannot be used any more."""
+        """Drop all requests and give the memory back; the engine cannot be used any more."""
         for request_id in list(self._internal):
             self.abort(request_id)
         config = self._llm.vllm_config

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import gc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,10 +13,9 @@ from vllm.model_executor.layers import rotary_embedding
 from vllm.platforms import current_platform
 from vllm.v1.kv_cache_layout import KVCacheLayout
 
-from aegaeon.live.instance.device_pool import DevicePool
-from aegaeon.live.instance.kv_store import carve
-from aegaeon.live.memory.kv_arena import KvLayout, Segment
+from aegaeon.live.memory.kv_cache import KvCache, layer_views
 from aegaeon.live.vllm.gemm import packed_gemm, plain_gemm, weight_form
+from aegaeon.live.vllm.lease import Lease, lease_of
 from aegaeon.live.vllm.loading import (
     keeps_private_tensors,
     may_stay_unloaded,
@@ -35,51 +30,7 @@ else:
 
 if TYPE_CHECKING:
     from vllm.config import VllmConfig
-    from vllm.v1.core.block_pool import BlockPool
     from vllm.v1.kv_cache_interface import KVCacheConfig
-
-KEY = "aegaeon"
-_leases: dict[str, Lease] = {}
-
-
-@dataclass
-class Lease:
-    """What an engine borrows on one rank while it is alive; a worker finds it by its key."""
-
-    name: str
-    path: Path
-    pool: DevicePool
-    key: str = ""
-    block_pool: BlockPool | None = None
-
-    def __post_init__(self) -> None:
-        # No other pool of this process uses it.
-        self.key = self.key or f"{self.name}@{id(self.pool):x}"
-
-
-@contextlib.contextmanager
-def leasing(lease: Lease) -> Iterator[None]:
-    """Let the workers that are made meanwhile find what they borrow."""
-    _leases[lease.key] = lease
-    try:
-        yield
-    finally:
-        del _leases[lease.key]
-
-
-def lease_of(config: VllmConfig) -> Lease:
-    """Return what an engine with this configuration borrows."""
-    return _leases[config.additional_config[KEY]]
-
-
-def collect(config: VllmConfig | None) -> None:
-    """Free what an engine that is gone has left; its parts refer to one another."""
-    if config is not None:
-        config.compilation_config.static_forward_context.clear()
-    # vLLM hides all that exists from the collector whenever an engine is made.
-    gc.unfreeze()
-    gc.collect()
-    gc.freeze()
 
 
 class EngineWorker(PlatformWorker):  # type: ignore[misc]
@@ -134,11 +85,11 @@ class EngineWorker(PlatformWorker):  # type: ignore[misc]
     def initialize_from_config(self, kv_cache_config: KVCacheConfig) -> None:
         """Take the KV cache from the arena and tell the store where each block lies."""
         super().initialize_from_config(kv_cache_config)
-        # The worker side of a connector is one per process, which other engines would trip over;
-        # ours has nothing to do.
+        # The worker side of a KV connector is process-wide: a second engine would refuse to start.
+        # The worker side of ours has nothing to do.
         ensure_kv_transfer_shutdown()
-        lease = self._lease
-        lease.pool.store.add(lease.name, _kv_layout(kv_cache_config))
+        pool = self._lease.pool
+        pool.store.add(self._lease.name, _kv_cache(kv_cache_config, pool.kv.bytes))
 
     def _maybe_get_memory_pool_context(self, tag: str) -> AbstractContextManager[object]:
         if tag == "kv_cache":
@@ -148,7 +99,7 @@ class EngineWorker(PlatformWorker):  # type: ignore[misc]
 
 
 class _KvFromArena(TorchFunctionMode):  # type: ignore[misc]
-    """vLLM allocates its KV cache with one `torch.zeros` of int8: answer with the arena's bytes."""
+    """Answers vLLM's allocation of a KV cache, one int8 `torch.zeros`, with the arena's bytes."""
 
     def __init__(self, lease: Lease) -> None:
         super().__init__()
@@ -163,27 +114,27 @@ class _KvFromArena(TorchFunctionMode):  # type: ignore[misc]
     ) -> object:
         kwargs = kwargs or {}
         if func is torch.zeros and kwargs.get("dtype") is torch.int8:
-            return carve(self._lease.pool.kv, self._lease.name, args[0])
+            return self._lease.pool.kv.carve(self._lease.name, args[0]).view(torch.int8)
         return func(*args, **kwargs)
 
 
-def _kv_layout(config: KVCacheConfig) -> KvLayout:
-    first = config.kv_cache_tensors[0]
+def _kv_cache(config: KVCacheConfig, arena: torch.Tensor) -> KvCache:
+    """Return where in the arena's bytes vLLM has placed each block of the KV cache."""
+    blocks, first = config.num_blocks, config.kv_cache_tensors[0]
     if first.block_stride > first.layer_stride or len(first.layers) == 1:
         # Block-outermost: cache groups overlay each other, and a block has one owner at a time.
-        return KvLayout(config.num_blocks, (Segment(0, first.block_stride, first.block_stride),))
-    layouts = [
-        KvLayout.of_layers(
-            config.num_blocks,
+        return KvCache.of(layer_views(arena, blocks, first.block_stride, 1, 0, first.block_stride))
+    layers = [
+        view
+        for t in config.kv_cache_tensors
+        for view in layer_views(
+            arena,
+            blocks,
             t.block_stride,
             len(t.layers),
             t.layer_stride,
             t.block_stride,
             t.offset,
         )
-        for t in config.kv_cache_tensors
     ]
-    joined = layouts[0]
-    for layout in layouts[1:]:
-        joined = joined + layout
-    return joined
+    return KvCache.of(layers)

@@ -112,7 +112,7 @@ def test_a_closed_engine_gives_everything_back_and_may_return(zoo, node, models,
         engine.close()
     assert all(use.used == 0 for use in node.host_kv.stats().values())
     assert pool.active is None
-    assert not pool.kv._engines
+    assert not pool.kv._overlays
 
 
 def test_memory_comes_back_when_engines_go(zoo, node, models):

@@ -42,28 +42,6 @@ def candidates(
     return found
 
 
-class _Pool(DevicePool):
-    """A device pool that shows whose tensors it lent and where their host copies are."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
-        super().__init__(*args, **kwargs)
-        self.modules: dict[str, Any] = {}
-
-    def bind(
-        self,
-        model: str,
-        checkpoint: Path,
-        module: torch.nn.Module,
-        loaded: bool,
-        form: str = "",
-    ) -> bool:
-        self.modules[model] = module
-        return super().bind(model, checkpoint, module, loaded, form)
-
-    def packed(self, model: str) -> torch.Tensor:
-        return self._host[model].bytes
-
-
 class SwitchBench:
     """Engines of all candidates on one device with two weight slots."""
 
@@ -74,7 +52,7 @@ class SwitchBench:
         largest = max([candidate.spec.weight_bytes for candidate in found])
         slot = slot_bytes_for(largest)
         self._host_kv = KvPool.create(self._shared, _SLAB_BYTES, 1, device)
-        self._pool = _Pool(
+        self._pool = DevicePool(
             device,
             WeightCache(self._shared, len(found) * 2 * slot, device),
             self._host_kv,
@@ -119,7 +97,7 @@ class SwitchBench:
     def _copies(self, name: str) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """Return the model's tensors, each with an ordinary host copy; tied ones once."""
         self._pool.activate(name)
-        named = self._pool.modules[name].state_dict(keep_vars=True)
+        named = self._pool.module(name).state_dict(keep_vars=True)
         return [(tensor, tensor.detach().to("cpu", copy=True)) for tensor in named.values()]
 
     def _ways(self, name: str) -> dict[str, Callable[[], object]]:
@@ -129,7 +107,7 @@ class SwitchBench:
         return {
             "memcpy": lambda: self._device.compute().copy(target, packed),
             "tensors": lambda: _copy_each(self._scattered[name]),
-            "files": lambda: _read_files(self._pool.modules[name], Path(self._found[name].path)),
+            "files": lambda: _read_files(self._pool.module(name), Path(self._found[name].path)),
         }
 
     def _sample(self, way: str, name: str, work: Callable[[], object]) -> Sample:
