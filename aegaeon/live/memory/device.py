@@ -1,7 +1,7 @@
 """What differs between CUDA and a CPU: streams, events, page-locked memory, copies.
 
-The rest of the room is written once against these protocols (paper section 5.3, table 2). A device
-for tests implements them too, with copies that complete only when a test says so.
+The other modules of this package use these protocols only (paper section 5.3, table 2). The device
+for tests implements them with copies that complete when a test says so.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Device(Protocol):
         """Return the stream on which the model's kernels run."""
 
     def stream(self) -> Stream:
-        """Return a new stream for copies beside the model's kernels."""
+        """Return a new stream, for copies at the same time as the model's kernels."""
 
 
 def open_device(name: str) -> Device:
@@ -239,7 +239,7 @@ class CudaDevice:
                 f"cannot reserve {nbytes:,} bytes on {self.name}: {free:,} bytes are free; "
                 "make the arenas smaller or stop what else uses the device"
             ) from error
-        # Else a copy on another stream could come before the zeros.
+        # Without this, a copy on another stream could run before the zeros are written.
         torch.cuda.synchronize(self._device)
         return memory
 

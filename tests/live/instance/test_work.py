@@ -118,7 +118,7 @@ def test_an_arrival_cuts_a_turn_if_the_scheduler_asks(machine, script, events, m
 
     script.works = [Prefill("qwen-a", (a.spec,)), Decode("qwen-a", (a.spec,), LONG)]
     instance = machine.instance(script, sink)
-    instance._flush_s = 0.0
+    instance._outbox._flush_s = 0.0
     instance.accept(a)
     instance.turn()
     script.cut = True
@@ -148,7 +148,7 @@ def test_the_scheduler_hears_of_a_cancelled_request_between_two_works(
         Decode("qwen-a", (b.spec,), 0.0),
     ]
     instance = machine.instance(script, sink)
-    instance._flush_s = 0.0
+    instance._outbox._flush_s = 0.0
     for request in (a, b, c):
         instance.accept(request)
     turns(instance, 2)
