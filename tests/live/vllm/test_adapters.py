@@ -58,8 +58,11 @@ def engines(own):
 
 
 @pytest.fixture(scope="module")
-def expected(reference, models, adapters):
-    """Prompts, and what vLLM's own engine makes of each with one adapter at a time."""
+def expected(engines, reference, models, adapters):
+    """Prompts, and what vLLM's own engine makes of each with one adapter at a time.
+
+    Our engines come first: with them vLLM's operations are corrected in this process.
+    """
     rng = random.Random(5)
     prompts, tokens = {}, {}
     for name, model in MODELS.items():
