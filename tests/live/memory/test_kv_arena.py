@@ -64,7 +64,7 @@ def test_layers_of_a_block_that_lie_together_are_one_range(arena):
     assert (cache.blocks, cache.block_bytes, cache.layout.chunk) == (8, 1536, 1536)
     apart = KvCache.of(layer_major(6, 1024, 2).views(arena.bytes))
     assert [view.shape for view in apart.views] == [(6, 2, 1024)]
-    assert (apart.block_bytes, apart.layout.chunks) == (2048, 2)
+    assert (apart.block_bytes, apart.layout.chunk) == (2048, 1024)
 
 
 def test_groups_of_layers_join_and_may_overlay_each_other(arena):
