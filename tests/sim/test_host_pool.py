@@ -6,7 +6,7 @@ from hypothesis import given, settings
 
 from aegaeon.core import GB
 from aegaeon.errors import UserError
-from aegaeon.kv_ledger import KvTables
+from aegaeon.kv_ledger import SlabLedger
 from aegaeon.policy.system import Aegaeon
 from aegaeon.scoring.tables import pool_table
 from aegaeon.sim.host_pool import HostPool, changes, host_pool
@@ -70,7 +70,7 @@ def test_a_pool_that_is_too_small_is_named():
     small = HostPool(pool_bytes=16 * KB, slab_bytes=16 * KB, block_tokens=16, sample_s=0.1)
     with pytest.raises(UserError, match=r"host KV pool: 3 blocks.*give the pool more slabs"):
         host_pool(handed_over(), small)
-    assert KvTables.nbytes(small.slab_bytes, small.slabs) > 0
+    assert SlabLedger.nbytes(small.slab_bytes, small.slabs) > 0
 
 
 def test_a_run_without_moves_has_an_empty_table_with_all_columns():

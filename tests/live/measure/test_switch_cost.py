@@ -129,7 +129,7 @@ def test_weights_stay_what_they_are(dtype_bytes, tmp_path):
     try:
         for name in ("m0", "m1"):
             bench._pool.activate(name)
-            named = dict(bench._pool.modules[name].named_parameters())
+            named = dict(bench._pool.module(name).named_parameters())
             before = {key: tensor.detach().clone() for key, tensor in named.items()}
             for way in ("tensors", "files"):
                 for tensor in named.values():

@@ -1,7 +1,7 @@
-"""The live engine's numbers to reach, measured here: `python -m aegaeon.live.measure.targets`.
+"""The live backend's targets, measured: `python -m aegaeon.live.measure.targets`.
 
-All are ratios or small absolute times within one process, taken in interleaved rounds, so that the
-same command says whether they are reached on any machine.
+All are ratios or small absolute times within one process, taken in interleaved rounds, so the same
+command says on any machine whether they are reached.
 """
 
 from pathlib import Path
