@@ -6,14 +6,14 @@ what types cannot, before any work starts.
 
 from __future__ import annotations
 
-from dataclasses import MISSING as NO_DEFAULT
-from dataclasses import dataclass, field, fields, make_dataclass
-from typing import TYPE_CHECKING, Any, get_type_hints
+from dataclasses import dataclass, field
+from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
+from aegaeon.constraints import above, check_fields
 from aegaeon.core import DeviceSpec, ModelSpec
 from aegaeon.errors import UserError
 from aegaeon.live.options import LiveOptions, SwitchCostOptions
@@ -30,23 +30,42 @@ from workloads import FORMATS, SKEWS
 from workloads.checks import require_choice
 
 
-def _schema(cls: type, *leave_out: str) -> type:
-    """Return a mutable twin of a frozen dataclass: OmegaConf cannot fill frozen ones."""
-    hints = get_type_hints(cls)
-    columns = []
-    for item in fields(cls):
-        default = MISSING if item.default is NO_DEFAULT else item.default
-        if item.name not in leave_out:
-            columns.append((item.name, hints[item.name], field(default=default)))
-    return make_dataclass(f"{cls.__name__}Schema", columns)
+@dataclass
+class DeviceOptions:
+    """A GPU and its host link: a mutable `core.DeviceSpec`, which OmegaConf can fill."""
+
+    name: str = MISSING
+    memory_bytes: float = field(default=MISSING, metadata=above(0))
+    memory_bandwidth: float = field(default=MISSING, metadata=above(0))
+    peak_flops: float = field(default=MISSING, metadata=above(0))
+    pcie_bandwidth: float = field(default=MISSING, metadata=above(0))
+    pcie_efficiency: float = field(default=0.625, metadata=above(0))
+    usable_memory: float = field(default=0.9, metadata=above(0))
+
+    def spec(self) -> DeviceSpec:
+        """Return the checked, immutable device."""
+        return DeviceSpec(**vars(self))
 
 
-if TYPE_CHECKING:
-    Device = DeviceSpec
-    ModelType = ModelSpec
-else:
-    Device = _schema(DeviceSpec)
-    ModelType = _schema(ModelSpec, "name")
+@dataclass
+class ModelOptions:
+    """A model type: a mutable `core.ModelSpec` without a name."""
+
+    type: str = MISSING
+    parameters: float = field(default=MISSING, metadata=above(0))
+    layers: int = field(default=MISSING, metadata=above(0))
+    hidden: int = field(default=MISSING, metadata=above(0))
+    ffn: int = field(default=MISSING, metadata=above(0))
+    heads: int = field(default=MISSING, metadata=above(0))
+    kv_heads: int = field(default=MISSING, metadata=above(0))
+    head_dim: int = field(default=MISSING, metadata=above(0))
+    max_len: int = field(default=MISSING, metadata=above(0))
+    dtype_bytes: int = field(default=2, metadata=above(0))
+    tp: int = field(default=1, metadata=above(0))
+
+    def spec(self) -> ModelSpec:
+        """Return the checked, immutable model, named after its type."""
+        return ModelSpec(name=self.type, **vars(self))
 
 
 @dataclass
@@ -54,9 +73,9 @@ class Hardware:
     """A cluster of equal GPUs."""
 
     name: str = MISSING
-    device: Device = MISSING
-    gpus: int = MISSING
-    gpus_per_node: int = 8
+    device: DeviceOptions = MISSING
+    gpus: int = field(default=MISSING, metadata=above(0))
+    gpus_per_node: int = field(default=8, metadata=above(0))
 
 
 @dataclass
@@ -64,8 +83,8 @@ class Models:
     """The market: `count` models that cycle through the types by their shares."""
 
     name: str = MISSING
-    count: int = MISSING
-    types: dict[str, ModelType] = field(default_factory=dict)
+    count: int = field(default=MISSING, metadata=above(0))
+    types: dict[str, ModelOptions] = field(default_factory=dict)
     shares: dict[str, int] = field(default_factory=dict)
 
 
@@ -75,17 +94,18 @@ class Workload:
 
     name: str = MISSING
     duration_s: float = 120.0
-    input_scale: float = 1.0
-    output_scale: float = 1.0
+    input_scale: float = field(default=1.0, metadata=above(0))
+    output_scale: float = field(default=1.0, metadata=above(0))
 
 
 @dataclass
 class Market(Workload):
     """Generated: independent arrivals per model at `rate_rps` each on average."""
 
-    rate_rps: float = MISSING
+    duration_s: float = field(default=120.0, metadata=above(0))
+    rate_rps: float = field(default=MISSING, metadata=above(0))
     skew: str = "uniform"
-    burstiness: float = 1.0
+    burstiness: float = field(default=1.0, metadata=above(0))
 
 
 @dataclass
@@ -108,9 +128,9 @@ class Trace(Workload):
 class SloTargets:
     """Time to the first token and between tokens, both multiplied by `scale`."""
 
-    ttft_s: float = MISSING
-    tbt_s: float = MISSING
-    scale: float = 1.0
+    ttft_s: float = field(default=MISSING, metadata=above(0))
+    tbt_s: float = field(default=MISSING, metadata=above(0))
+    scale: float = field(default=1.0, metadata=above(0))
 
 
 @dataclass
@@ -237,30 +257,13 @@ def from_hydra(cfg: DictConfig) -> Config:
 
 def validate(config: Config) -> None:
     """Refuse values that no run can use."""
-    positive = {
-        "hardware.gpus": config.hardware.gpus,
-        "hardware.gpus_per_node": config.hardware.gpus_per_node,
-        "models.count": config.models.count,
-        "slo.ttft_s": config.slo.ttft_s,
-        "slo.tbt_s": config.slo.tbt_s,
-        "slo.scale": config.slo.scale,
-        "host_pool.slab_bytes": config.host_pool.slab_bytes,
-        "host_pool.block_tokens": config.host_pool.block_tokens,
-        "host_pool.sample_s": config.host_pool.sample_s,
-        "workload.input_scale": config.workload.input_scale,
-        "workload.output_scale": config.workload.output_scale,
-    }
+    for section in ("hardware", "models", "workload", "slo", "backend", "host_pool"):
+        check_fields(getattr(config, section), section)
     if isinstance(config.workload, Market):
-        positive["workload.rate_rps"] = config.workload.rate_rps
-        positive["workload.duration_s"] = config.workload.duration_s
-        positive["workload.burstiness"] = config.workload.burstiness
         require_choice(SKEWS, skew=config.workload.skew)
     if isinstance(config.workload, Trace):
         require_choice(FORMATS, format=config.workload.format)
         require_choice(SKEWS, assign=config.workload.assign)
-    for key, value in positive.items():
-        if not value > 0:
-            raise UserError(f"{key}: must be greater than 0, got {value}")
     if config.host_pool.slabs < 1:
         raise UserError("host_pool.pool_bytes: must hold a slab (host_pool.slab_bytes) or more")
     if isinstance(config.backend, Live | SwitchCostBackend):

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from aegaeon.core import Arrival, Deployment, DeviceSpec, ModelSpec, Slo
+from aegaeon.core import Arrival, Deployment, ModelSpec, Slo
 from aegaeon.errors import UserError
 from aegaeon.experiment.config import (
     Config,
@@ -69,11 +69,8 @@ class Result:
 
 def plan(config: Config, seed: int) -> Plan:
     """Build models, costs and arrivals; raise `UserError` for what cannot be run."""
-    device = DeviceSpec(**asdict(config.hardware.device))
-    types = [
-        (ModelSpec(name=kind.type, **asdict(kind)), config.models.shares[key])
-        for key, kind in config.models.types.items()
-    ]
+    device = config.hardware.device.spec()
+    types = [(kind.spec(), config.models.shares[key]) for key, kind in config.models.types.items()]
     models = expand_market(types, config.models.count)
     arrivals = tuple(_arrivals(config, seed, models))
     if not arrivals:

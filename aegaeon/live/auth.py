@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import dataclass, field
 
+from aegaeon.constraints import check_fields
 from aegaeon.errors import UserError
+from aegaeon.live.options import AUTH
 
 AUTH_MODE = "RAY_AUTH_MODE"
+
+
+@dataclass(frozen=True, slots=True)
+class _Auth:
+    auth: str = field(metadata=AUTH)
 
 
 def use_auth(mode: str) -> None:
@@ -15,8 +23,7 @@ def use_auth(mode: str) -> None:
 
     Raises UserError if the mode is unknown or Ray was imported with another one.
     """
-    if mode not in ("token", "disabled"):
-        raise UserError(f"backend.auth: {mode!r} is neither token nor disabled")
+    check_fields(_Auth(mode), "backend")
     before = os.environ.get(AUTH_MODE)
     if "ray" in sys.modules and before != mode:
         raise UserError(

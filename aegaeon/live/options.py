@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from aegaeon.constraints import above, at_least, one_of
+
 TINY = "tiny-"
+AUTH = one_of("token", "disabled")
+ON_FAULT = one_of("recover", "fail")
 # Of a slab whose size is left open.
 LEAST_SLAB_BYTES = 1 << 20
 
@@ -34,20 +38,20 @@ class LiveOptions:
     """
 
     address: str = "local"
-    auth: str = "token"
-    device: str = "cpu"
-    threads: int = 1
+    auth: str = field(default="token", metadata=AUTH)
+    device: str = field(default="cpu", metadata=one_of("cpu", "cuda"))
+    threads: int = field(default=1, metadata=at_least(1))
     checkpoints: dict[str, str] = field(default_factory=dict)
-    kv_bytes: int = 0
-    cache_bytes: int = 2 << 30
-    slab_bytes: int = 0
-    slabs: int = 64
-    block_size: int = 32
+    kv_bytes: int = field(default=0, metadata=at_least(0))
+    cache_bytes: int = field(default=2 << 30, metadata=at_least(1))
+    slab_bytes: int = field(default=0, metadata=at_least(0))
+    slabs: int = field(default=64, metadata=at_least(1))
+    block_size: int = field(default=32, metadata=at_least(1))
     calibrate: bool = True
-    start_timeout_s: float = 300.0
-    stall_timeout_s: float = 60.0
-    on_fault: str = "recover"
-    restarts: int = 2
+    start_timeout_s: float = field(default=300.0, metadata=above(0))
+    stall_timeout_s: float = field(default=60.0, metadata=above(0))
+    on_fault: str = field(default="recover", metadata=ON_FAULT)
+    restarts: int = field(default=2, metadata=at_least(0))
 
 
 @dataclass
@@ -64,10 +68,10 @@ class SwitchCostOptions:
         max_len: the longest request, in tokens, if the model allows it.
     """
 
-    device: str = "cpu"
+    device: str = field(default="cpu", metadata=one_of("cpu", "cuda"))
     checkpoints: dict[str, str] = field(default_factory=dict)
-    rounds: int = 3
-    repeats: int = 5
-    kv_bytes: int = 1 << 30
-    block_size: int = 32
-    max_len: int = 2048
+    rounds: int = field(default=3, metadata=at_least(1))
+    repeats: int = field(default=5, metadata=at_least(1))
+    kv_bytes: int = field(default=1 << 30, metadata=at_least(0))
+    block_size: int = field(default=32, metadata=at_least(1))
+    max_len: int = field(default=2048, metadata=at_least(2))

@@ -11,6 +11,7 @@ from collections import defaultdict, deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from aegaeon.constraints import above
 from aegaeon.errors import UserError
 from aegaeon.kv_ledger import PoolFull, SlabLedger
 from aegaeon.sim.simulator import Simulation
@@ -22,9 +23,9 @@ class HostPool:
     """The host KV pool of one node: section 5.3's sizes, and how often it is looked at."""
 
     pool_bytes: float = 320e9
-    slab_bytes: int = 1 << 30
-    block_tokens: int = 16
-    sample_s: float = 0.25
+    slab_bytes: int = field(default=1 << 30, metadata=above(0))
+    block_tokens: int = field(default=16, metadata=above(0))
+    sample_s: float = field(default=0.25, metadata=above(0))
 
     @property
     def slabs(self) -> int:

@@ -8,7 +8,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from aegaeon.core import DeviceSpec, ModelSpec
-from aegaeon.experiment.config import Device, ModelType, Occupancy, from_hydra
+from aegaeon.experiment.config import DeviceOptions, ModelOptions, Occupancy, from_hydra
 from aegaeon.experiment.plan import plan
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -48,13 +48,13 @@ def test_choice_composes_alone_and_bears_its_name(group, choice, composed) -> No
 
 @pytest.mark.parametrize("path", DEVICES, ids=lambda path: path.stem)
 def test_device_fits_its_schema(path, composed) -> None:
-    device = filled(Device, composed.part("device", path.stem))
+    device = filled(DeviceOptions, composed.part("device", path.stem))
     assert DeviceSpec(**asdict(device)).name == path.stem
 
 
 @pytest.mark.parametrize("path", MODELS, ids=lambda path: path.stem)
 def test_model_fits_its_schema(path, composed) -> None:
-    model = filled(ModelType, composed.part("model", path.stem))
+    model = filled(ModelOptions, composed.part("model", path.stem))
     assert ModelSpec(name="model-0", **asdict(model)).type == path.stem
 
 
@@ -64,7 +64,8 @@ def test_device_and_model_are_replaced_by_an_override(composed) -> None:
 
 
 @pytest.mark.parametrize(
-    ("twin", "spec", "left_out"), [(Device, DeviceSpec, set()), (ModelType, ModelSpec, {"name"})]
+    ("twin", "spec", "left_out"),
+    [(DeviceOptions, DeviceSpec, set()), (ModelOptions, ModelSpec, {"name"})],
 )
 def test_schema_twin_has_the_fields_of_its_spec(twin, spec, left_out) -> None:
     wanted = {f.name: get_type_hints(spec)[f.name] for f in fields(spec)}

@@ -8,30 +8,25 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
+from aegaeon.constraints import at_least, check_fields
 from aegaeon.core import Stage
-from aegaeon.errors import UserError
 from aegaeon.live.control.tracks import LiveError, LiveTrack
 from aegaeon.live.events import LiveRequest
+from aegaeon.live.options import ON_FAULT
 from aegaeon.runlog import Fault
-
-ON_FAULT = ("recover", "fail")
 
 
 @dataclass(frozen=True, slots=True)
 class FaultOptions:
     """`on_fault` is `recover` or `fail`; an instance is restarted at most `restarts` times."""
 
-    on_fault: str = "recover"
-    restarts: int = 2
+    on_fault: str = field(default="recover", metadata=ON_FAULT)
+    restarts: int = field(default=2, metadata=at_least(0))
 
     def __post_init__(self) -> None:
-        if self.on_fault not in ON_FAULT or self.restarts < 0:
-            raise UserError(
-                f"backend.on_fault, backend.restarts: need one of {', '.join(ON_FAULT)} and 0 or "
-                f"more, got {self.on_fault!r} and {self.restarts}"
-            )
+        check_fields(self, "backend")
 
 
 class Recovery:

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
+from aegaeon.constraints import check_fields
 from aegaeon.core import Deployment, Fleet, InstanceSpec, ModelSpec
 from aegaeon.errors import UserError
 from aegaeon.live.memory.shared import SHARED_MEMORY
@@ -13,39 +14,13 @@ from aegaeon.live.options import LEAST_SLAB_BYTES, LiveOptions, SwitchCostOption
 from aegaeon.live.preflight.checkpoints import check_checkpoint, check_random
 from aegaeon.policy.interface import System
 
-_CHOICES = {
-    "device": ("cpu", "cuda"),
-    "auth": ("token", "disabled"),
-    "on_fault": ("recover", "fail"),
-}
-# The least that each may be; what is not here is any number.
-_LEAST = {
-    "threads": 1,
-    "kv_bytes": 0,
-    "cache_bytes": 1,
-    "slab_bytes": 0,
-    "slabs": 1,
-    "block_size": 1,
-    "restarts": 0,
-    "rounds": 1,
-    "repeats": 1,
-    "max_len": 2,
-}
 _CPU_BLOCK = 32
 _BLOCKS_PER_SLAB = 16
-_ABOVE_ZERO = ("start_timeout_s", "stall_timeout_s")
 
 
 def check_options(options: LiveOptions | SwitchCostOptions) -> None:
     """Raise UserError naming the first key of `backend` whose value no run can use."""
-    for key, value in vars(options).items():
-        if value not in _CHOICES.get(key, (value,)):
-            wanted = " nor ".join(_CHOICES[key])
-            raise UserError(f"backend.{key}: {value!r} is neither {wanted}")
-        if key in _LEAST and value < _LEAST[key]:
-            raise UserError(f"backend.{key}: must be at least {_LEAST[key]}, got {value}")
-        if key in _ABOVE_ZERO and not value > 0:
-            raise UserError(f"backend.{key}: must be greater than 0, got {value}")
+    check_fields(options, "backend")
     if options.device == "cpu" and options.block_size % _CPU_BLOCK:
         raise UserError(
             f"backend.block_size: vLLM's attention on a CPU takes multiples of {_CPU_BLOCK}, got "
