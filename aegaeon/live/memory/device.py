@@ -186,7 +186,7 @@ class CpuDevice:
 
 
 class _CudaEvent:
-    def __init__(self, event: torch.cuda.StreamEvent) -> None:
+    def __init__(self, event: torch.cuda.Event) -> None:
         self.raw = event
 
     def done(self) -> bool:
@@ -209,7 +209,7 @@ class _CudaStream:
             work()
 
     def record(self) -> StreamEvent:
-        event = torch.cuda.StreamEvent()
+        event = torch.cuda.Event()
         event.record(self.raw)
         return _CudaEvent(event)
 
