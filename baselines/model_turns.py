@@ -14,7 +14,7 @@ _EPSILON_S = 1e-9
 
 
 @dataclass(slots=True, eq=False)
-class _Turn:
+class _ModelTurn:
     """One model's requests: `waiting` ones have no KV (new, or lost it), `running` ones have."""
 
     model: str
@@ -47,7 +47,7 @@ class ModelTurns:
         self._kv_bytes = kv_bytes
         self._slice_s = slice_s
         self._in_order = in_order
-        self._turns: deque[_Turn] = deque()
+        self._turns: deque[_ModelTurn] = deque()
         self._left = slice_s
         self._lengths: dict[int, int] = {}
 
@@ -100,23 +100,23 @@ class ModelTurns:
                 self._end_if_done(turn)
                 return
 
-    def _end_if_done(self, turn: _Turn) -> None:
+    def _end_if_done(self, turn: _ModelTurn) -> None:
         if turn.waiting or turn.running:
             return
         if turn is self._turns[0]:
             self._left = self._slice_s
         self._turns.remove(turn)
 
-    def _turn_to_join(self, model: str) -> _Turn:
+    def _turn_to_join(self, model: str) -> _ModelTurn:
         turns = list(self._turns)[-1:] if self._in_order else self._turns
         for turn in turns:
             if turn.model == model:
                 return turn
-        turn = _Turn(model)
+        turn = _ModelTurn(model)
         self._turns.append(turn)
         return turn
 
-    def _admissible(self, turn: _Turn) -> tuple[Request, ...]:
+    def _admissible(self, turn: _ModelTurn) -> tuple[Request, ...]:
         """Return the first waiting requests whose KV fits, up to the token budget of a prefill."""
         room = self._kv_bytes // self._costs[turn.model].kv_bytes_per_token
         reserved = sum([kv_need(request) for request in turn.running.values()])

@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from aegaeon.results.store import load_stored
-from aegaeon.scoring.goodput import LEVEL, Sweep, sweep
+from aegaeon.scoring.goodput import LEVEL, Curves, sweep
 from figures.canvas import POINTS_PER_INCH, Grid, canvas, footnote, provenance
 from figures.header import header, number
 from figures.labels import spread
@@ -75,7 +75,7 @@ def _curves(table: pd.DataFrame, panel: Panel) -> pd.DataFrame:
     return table.assign(system=table[panel.target].map(names))
 
 
-def draw(ax: Axes, panel: Panel, data: Sweep, grid: Grid, presets: bool) -> None:
+def draw(ax: Axes, panel: Panel, data: Curves, grid: Grid, presets: bool) -> None:
     """Draw one panel: curves with seed bands, crossings, the paper's marks and direct labels."""
     systems = ordered(list(data.mean.columns), presets)
     curves(ax, data, systems)
@@ -90,7 +90,7 @@ def draw(ax: Axes, panel: Panel, data: Sweep, grid: Grid, presets: bool) -> None
     header(ax, panel.title, data, systems, references().get(panel.name, Reference()), grid)
 
 
-def curves(ax: Axes, data: Sweep, systems: Sequence[str]) -> None:
+def curves(ax: Axes, data: Curves, systems: Sequence[str]) -> None:
     """Draw the mean over the seeds and their range; of presets the mean alone, thin and dashed.
 
     The first system is drawn last, on top of the others.
@@ -104,7 +104,7 @@ def curves(ax: Axes, data: Sweep, systems: Sequence[str]) -> None:
         _lines(ax, data, list(markers), markers=markers, dashes=False, **OVER_SEEDS)
 
 
-def _lines(ax: Axes, data: Sweep, names: list[str], **how: object) -> None:
+def _lines(ax: Axes, data: Curves, names: list[str], **how: object) -> None:
     runs = data.runs[data.runs["system"].isin(names)]
     sns.lineplot(
         runs.assign(percent=100 * runs["slo_attainment"]), x=data.axis, y="percent",
@@ -113,7 +113,7 @@ def _lines(ax: Axes, data: Sweep, names: list[str], **how: object) -> None:
     )  # fmt: skip
 
 
-def _label_ends(ax: Axes, data: Sweep, systems: list[str], grid: Grid) -> None:
+def _label_ends(ax: Axes, data: Curves, systems: list[str], grid: Grid) -> None:
     """Name every curve in the right margin, level with its end where there is room.
 
     A curve that ends inside the panel gets its marker and last load instead of a leader.

@@ -9,7 +9,7 @@ from textwrap import wrap
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from aegaeon.scoring.goodput import Sweep
+from aegaeon.scoring.goodput import Curves
 from figures.style import GREY, NOTE_SIZE
 
 POINTS_PER_INCH = 72
@@ -74,7 +74,7 @@ def footnote(figure: Figure, grid: Grid, lines: list[str]) -> None:
     )
 
 
-def provenance(sweep: Sweep, drawn: str = BAND) -> str:
+def provenance(sweep: Curves, drawn: str = BAND) -> str:
     """Say in words what produced a sweep's numbers: simulated or live, hardware, seeds."""
     seeds = over_seeds(sweep.seeds, drawn)
     return f"{sweep.source.capitalize()} · {sweep.hardware}, {sweep.gpus} GPUs · {seeds}"

@@ -26,7 +26,7 @@ _SIZE = re.compile(r"-(\d+(?:\.\d+)?)([bm])$")
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class DetailPanel:
     """The lines that one panel draws, and its title: source, hardware."""
 
     title: str
@@ -38,7 +38,7 @@ def parts(
     stored: Path,
     experiments: Sequence[str] = (SIMULATED, LIVE),
     system: str = "aegaeon",
-) -> list[Part]:
+) -> list[DetailPanel]:
     """Return one part per stored experiment; the first must be there, or `UserError`."""
     found = []
     for position, name in enumerate(experiments):
@@ -46,7 +46,7 @@ def parts(
             lines = with_rows(table, name, stored, _ROW)
             lines = lines[lines["system"].isin([system, _NO_SYSTEM])]
             if not lines.empty:
-                found.append(Part(place(lines, name), lines))
+                found.append(DetailPanel(place(lines, name), lines))
     return found
 
 
@@ -88,7 +88,11 @@ def key(ax: Axes, entries: Sequence[tuple[str, str]], top: float = 0.5) -> None:
 
 
 def figure_of(
-    found: Sequence[Part], panel: Callable[[Axes, Part], None], grid: Grid, name: str, line: str
+    found: Sequence[DetailPanel],
+    panel: Callable[[Axes, DetailPanel], None],
+    grid: Grid,
+    name: str,
+    line: str,
 ) -> Figure:
     """Return a figure with a panel per part.
 

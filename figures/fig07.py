@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from figures.canvas import Grid
-from figures.distributions import SIMULATED, Part, figure_of, parts
+from figures.distributions import SIMULATED, DetailPanel, figure_of, parts
 from figures.style import BARS, GREY, INK, NOTE_SIZE, bars_of, look
 
 # Not a way to switch, but what copying as many bytes costs.
@@ -26,7 +26,7 @@ def render(stored: Path) -> Figure:
     return figure_of(found, _panel, GRID, "fig07", line)
 
 
-def _panel(ax: Axes, part: Part) -> None:
+def _panel(ax: Axes, part: DetailPanel) -> None:
     lines = part.lines
     model = str(lines.sort_values("bytes")["model"].iloc[-1])
     mine = lines[lines["model"] == model].sort_values("order")

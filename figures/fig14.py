@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from figures.canvas import Grid
-from figures.distributions import Part, figure_of, key, parts, setups
+from figures.distributions import DetailPanel, figure_of, key, parts, setups
 from figures.style import GREY, INK, NOTE_SIZE, bars_of
 
 PARTS: Mapping[str, tuple[str, str]] = {
@@ -42,7 +42,7 @@ def seconds(lines: pd.DataFrame) -> pd.DataFrame:
     return lines[list(PARTS)].dropna().astype(float).clip(lower=0.0)
 
 
-def _panel(ax: Axes, part: Part) -> None:
+def _panel(ax: Axes, part: DetailPanel) -> None:
     spent = pd.concat({name: seconds(lines) for name, lines in setups(part.lines)}, names=["setup"])
     sns.histplot(
         spent.melt(var_name="part", value_name="seconds", ignore_index=False).reset_index(),

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from figures.canvas import Grid
-from figures.distributions import Part, by_size, figure_of, key, parts, setups, size_class
+from figures.distributions import DetailPanel, by_size, figure_of, key, parts, setups, size_class
 from figures.style import GREY, series
 
 GRID = Grid(width=2.6, height=1.7, right=1.6, top=0.3)
@@ -41,7 +41,7 @@ def waits(stored: Path) -> Figure:
     return figure
 
 
-def _waits(ax: Axes, part: Part) -> None:
+def _waits(ax: Axes, part: DetailPanel) -> None:
     seconds = {name: lines["data_s"].dropna() for name, lines in setups(part.lines)}
     colours = series(seconds)
     long = pd.concat(seconds, names=["setup"]).reset_index()
@@ -62,7 +62,7 @@ def chosen(lines: pd.DataFrame) -> pd.DataFrame:
     return lines if mine.empty else mine
 
 
-def _switches(ax: Axes, part: Part) -> None:
+def _switches(ax: Axes, part: DetailPanel) -> None:
     lines = chosen(part.lines[part.lines["kind"] == "switch"])
     limit = float(lines["seconds"].max())
     unit, scale = ("ms", 1000.0) if limit < 2 * NEAR_INSTANT_S else ("s", 1.0)
@@ -82,7 +82,7 @@ def _switches(ax: Axes, part: Part) -> None:
     key(ax, entries, 0.65)
 
 
-def _finish(ax: Axes, part: Part, label: str) -> None:
+def _finish(ax: Axes, part: DetailPanel, label: str) -> None:
     ax.set_ylim(0, 102)
     ax.set_ylabel("")
     ax.set_yticks([0, 25, 50, 75, 100])

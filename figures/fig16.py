@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from aegaeon.scoring.goodput import fragmentation
 from figures.canvas import Grid
-from figures.distributions import SIMULATED, Part, figure_of, parts
+from figures.distributions import SIMULATED, DetailPanel, figure_of, parts
 from figures.fig15 import chosen
 from figures.style import BARS, GREY, INK, NOTE_SIZE, bars_of, look
 
@@ -24,14 +24,14 @@ def render(stored: Path, presets: bool = True) -> Figure:
     found = parts("pool", stored)
     if presets:
         eager = parts("pool", stored, (SIMULATED,), "aegaeon_artifact")
-        found[1:1] = [Part("the same, artifact’s rules", p.lines) for p in eager]
+        found[1:1] = [DetailPanel("the same, artifact’s rules", p.lines) for p in eager]
     line = "Pale: in slabs bound to a shape and unused, each bar at its own peak. Dashed: the paper"
     figure = figure_of(found, _panel, GRID, "fig16", line)
     figure.axes[0].set_ylabel("Of the peak allocation (%)", labelpad=2)
     return figure
 
 
-def _panel(ax: Axes, part: Part) -> None:
+def _panel(ax: Axes, part: DetailPanel) -> None:
     lines = _smallest(chosen(part.lines))
     uses = {
         f"{shape}\n{_bytes(float(str(size)))}": fragmentation(mine)

@@ -8,7 +8,7 @@ from functools import partial
 
 from matplotlib.axes import Axes
 
-from aegaeon.scoring.goodput import Crossing, Sweep
+from aegaeon.scoring.goodput import Crossing, Curves
 from figures.canvas import POINTS_PER_INCH, Grid
 from figures.labels import spread
 from figures.paper import Reference
@@ -16,7 +16,7 @@ from figures.style import GREY, NOTE_SIZE, ROW_SIZE, look
 
 
 def header(
-    ax: Axes, title: str, data: Sweep, systems: Sequence[str], reference: Reference, grid: Grid
+    ax: Axes, title: str, data: Curves, systems: Sequence[str], reference: Reference, grid: Grid
 ) -> None:
     """Draw the head of a panel above its axes; presets have curves but no number there."""
     _crossing_row(ax, data, [name for name in systems if not look(name).is_preset], grid)
@@ -27,7 +27,7 @@ def header(
     above(lead, xytext=(0, 34), fontsize=NOTE_SIZE + 0.4, color=GREY)
 
 
-def _crossing_row(ax: Axes, data: Sweep, systems: Sequence[str], grid: Grid) -> None:
+def _crossing_row(ax: Axes, data: Curves, systems: Sequence[str], grid: Grid) -> None:
     """Mark where each curve falls below 90 %: a thin line, and its value above the panel."""
     first = float(data.mean.index[0])
     found = {name: data.crossing(name) for name in systems}
@@ -84,7 +84,7 @@ def number(load: float, axis: str) -> str:
     return f"{math.floor(load + 1e-9)}" if axis == "num_models" else f"{load:.2f}"
 
 
-def _ratios(data: Sweep, reference: Reference) -> str:
+def _ratios(data: Curves, reference: Reference) -> str:
     """Write Aegaeon's load at 90 % over a baseline's: ours, its authors' setting, the paper's."""
     parts = []
     for name in reference.ratios or ("serverlessllm",):
@@ -99,7 +99,7 @@ def _ratios(data: Sweep, reference: Reference) -> str:
     return " · ".join(parts)
 
 
-def _ratio(data: Sweep, name: str) -> str:
+def _ratio(data: Curves, name: str) -> str:
     ours, other = data.crossing("aegaeon"), data.crossing(name)
     if ours is None:
         return "–"

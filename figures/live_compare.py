@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from aegaeon.results.store import load_stored
-from aegaeon.scoring.goodput import Sweep, common, sweep
+from aegaeon.scoring.goodput import Curves, common, sweep
 from figures.attainment import Panel, draw
 from figures.canvas import Grid, canvas, footnote, over_seeds
 from figures.style import look, ordered
@@ -35,7 +35,7 @@ def render(stored: Path, presets: bool = True) -> Figure:
     return figure
 
 
-def _sweep(table: pd.DataFrame) -> Sweep:
+def _sweep(table: pd.DataFrame) -> Curves:
     table = table.assign(system=table["system"].replace("aegaeon_1p1d", "aegaeon"))
     return sweep(table, PANEL.name)
 

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from aegaeon.results.store import load_stored
-from aegaeon.scoring.goodput import Sweep, sweep
+from aegaeon.scoring.goodput import Curves, sweep
 from figures.attainment import Panel
 from figures.canvas import Grid, canvas, footnote, provenance
 from figures.header import load_label
@@ -54,7 +54,7 @@ def render(stored: Path) -> Figure:
     return figure
 
 
-def _bars(ax: Axes, data: Sweep, reference: Reference) -> None:
+def _bars(ax: Axes, data: Curves, reference: Reference) -> None:
     """Draw a bar per system as long as its load at 90 %."""
     found = {name: data.crossing(name) for name in MAIN if name in data.mean}
     loads = {name: at.x if at else 0.0 for name, at in found.items()}

@@ -6,10 +6,10 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from aegaeon.claims.model import Claim, Finding, Kind, NoDataError
+from aegaeon.claims.model import Claim, Evidence, Kind, NoDataError
 
 
-def number(claim: Claim, stored: Path) -> Finding:
+def number(claim: Claim, stored: Path) -> Evidence:
     """Return the stored number called `column`, and the machine that it was measured on."""
     (name,) = claim.tables
     path = stored / f"{name}.json"
@@ -27,7 +27,7 @@ def number(claim: Claim, stored: Path) -> Finding:
     found = values[claim.column]
     value = float(found["value"])
     text = f"{value:.3g} {found['unit']}".strip()
-    return Finding(value, value, f"{text} ({cores}, {made})", {"value": value})
+    return Evidence(value, value, f"{text} ({cores}, {made})", {"value": value})
 
 
 KINDS: Mapping[str, Kind] = {"bench": Kind(number)}

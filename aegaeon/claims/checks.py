@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from aegaeon.claims.model import Claim, Finding, Kind, NoDataError
+from aegaeon.claims.model import Claim, Evidence, Kind, NoDataError
 from aegaeon.errors import UserError
 from aegaeon.policy.quota import decode_quotas
 from aegaeon.results.store import load_stored
-from aegaeon.scoring.goodput import Sweep, common, sweep
+from aegaeon.scoring.goodput import Curves, common, sweep
 
 
 def _table(name: str, stored: Path) -> pd.DataFrame:
@@ -23,7 +23,7 @@ def _table(name: str, stored: Path) -> pd.DataFrame:
         raise NoDataError(str(error)) from error
 
 
-def _sweep(claim: Claim, name: str, stored: Path, *systems: str) -> Sweep:
+def _sweep(claim: Claim, name: str, stored: Path, *systems: str) -> Curves:
     data = sweep(_table(name, stored), name, claim.metric)
     for system in systems:
         if system not in data.mean:
@@ -31,7 +31,7 @@ def _sweep(claim: Claim, name: str, stored: Path, *systems: str) -> Sweep:
     return data
 
 
-def _load(data: Sweep, system: str) -> tuple[float, float]:
+def _load(data: Curves, system: str) -> tuple[float, float]:
     """Return bounds of the load at 90 %: equal, or open where the sweep does not show it."""
     found = data.crossing(system)
     if found is None:
@@ -47,7 +47,7 @@ def _text(low: float, high: float) -> str:
     return f"{low:.3g} to {high:.3g}" if low else f"<{high:.3g}"
 
 
-def theorem(claim: Claim, stored: Path) -> Finding:
+def theorem(claim: Claim, stored: Path) -> Evidence:
     """Compare the simulated mean number of active models with Theorem 3.1 (relative error)."""
     (name,) = claim.tables
     runs = _table(name, stored)
@@ -58,10 +58,10 @@ def theorem(claim: Claim, stored: Path) -> Finding:
     mean = float(runs["mean_active_models"].mean())
     error = abs(mean / exact - 1)
     numbers = {"mean": mean, "theorem": exact, "relative_error": error}
-    return Finding(error, error, f"{mean:.2f}, theorem {exact:.2f}: {error:.1%} off", numbers)
+    return Evidence(error, error, f"{mean:.2f}, theorem {exact:.2f}: {error:.1%} off", numbers)
 
 
-def quotas(claim: Claim, stored: Path) -> Finding:
+def quotas(claim: Claim, stored: Path) -> Evidence:
     """Check equations 2 and 3 on the worked example and its identities (largest error)."""
     del claim, stored
     paper = decode_quotas([0.025] * 3, 3.0, 0.1, qmax_s=3.0)
@@ -78,17 +78,17 @@ def quotas(claim: Claim, stored: Path) -> Finding:
         "slowest_gets_qmax": abs(max(mixed.quotas) - 4.0),
     }
     worst = max(errors.values())
-    return Finding(worst, worst, f"q = {paper.quotas[0]:.3g} s, largest error {worst:.0e}", errors)
+    return Evidence(worst, worst, f"q = {paper.quotas[0]:.3g} s, largest error {worst:.0e}", errors)
 
 
-def load(claim: Claim, stored: Path) -> Finding:
+def load(claim: Claim, stored: Path) -> Evidence:
     """Return the load of `system` at 90 % attainment."""
     (name,) = claim.tables
     low, high = _load(_sweep(claim, name, stored, claim.system), claim.system)
-    return Finding(low, high, _text(low, high), _bounds(claim.system, low, high))
+    return Evidence(low, high, _text(low, high), _bounds(claim.system, low, high))
 
 
-def placed(claim: Claim, stored: Path) -> Finding:
+def placed(claim: Claim, stored: Path) -> Evidence:
     """Return the largest load at which `system` refuses or drops no request, in any seed."""
     (name,) = claim.tables
     table = _table(name, stored)
@@ -99,16 +99,16 @@ def placed(claim: Claim, stored: Path) -> Finding:
     kept = failed[failed == 0].index
     low = float(kept.max()) if len(kept) else 0.0
     high = math.inf if low == float(data.mean.index[-1]) else low
-    return Finding(low, high, _text(low, high), _bounds(claim.system, low, high))
+    return Evidence(low, high, _text(low, high), _bounds(claim.system, low, high))
 
 
-def ratio(claim: Claim, stored: Path) -> Finding:
+def ratio(claim: Claim, stored: Path) -> Evidence:
     """Return the load of `system` at 90 % over that of `over`; of several tables the best."""
     found = [_ratio(claim, name, stored) for name in claim.tables]
     return max(found, key=lambda finding: finding.low)
 
 
-def _ratio(claim: Claim, name: str, stored: Path) -> Finding:
+def _ratio(claim: Claim, name: str, stored: Path) -> Evidence:
     data = _sweep(claim, name, stored, claim.system, claim.over)
     (low, high), (other_low, other_high) = (_load(data, s) for s in (claim.system, claim.over))
     least = low / other_high
@@ -116,10 +116,10 @@ def _ratio(claim: Claim, name: str, stored: Path) -> Finding:
     text = f"{_text(low, high)} / {_text(other_low, other_high)} = {_text(least, most)}×"
     numbers = _bounds(claim.system, low, high) | _bounds(claim.over, other_low, other_high)
     where = f" ({name})" if len(claim.tables) > 1 else ""
-    return Finding(least, most, text + where, numbers | _bounds("ratio", least, most))
+    return Evidence(least, most, text + where, numbers | _bounds("ratio", least, most))
 
 
-def lead(claim: Claim, stored: Path) -> Finding:
+def lead(claim: Claim, stored: Path) -> Evidence:
     """Return the mean difference of attainment, `system` less `over`, over shared loads."""
     (name,) = claim.tables
     data = _sweep(claim, name, stored, claim.system, claim.over)
@@ -131,7 +131,7 @@ def lead(claim: Claim, stored: Path) -> Finding:
     gap = float(means[claim.system] - means[claim.over])
     numbers = {system: float(means[system]) for system in (claim.system, claim.over)}
     text = f"{numbers[claim.system]:.1%} − {numbers[claim.over]:.1%} = {100 * gap:+.1f} points"
-    return Finding(gap, gap, text, numbers | {"lead": gap})
+    return Evidence(gap, gap, text, numbers | {"lead": gap})
 
 
 def _bounds(name: str, low: float, high: float) -> dict[str, float]:
@@ -141,7 +141,7 @@ def _bounds(name: str, low: float, high: float) -> dict[str, float]:
     return {f"{name}_min": low} | ({} if high == math.inf else {f"{name}_max": high})
 
 
-def order(claim: Claim, stored: Path) -> Finding:
+def order(claim: Claim, stored: Path) -> Evidence:
     """Return the smallest gap of attainment between neighbouring values of the row's `column`.
 
     Larger targets are easier: a gap is the easier curve's mean less the harder one's.
@@ -155,7 +155,7 @@ def order(claim: Claim, stored: Path) -> Finding:
     gap = min(easy - hard for hard, easy in pairwise(means))
     text = " < ".join(f"{mean:.1%}" for mean in means)
     numbers = {f"{claim.column}={at:g}": mean for at, mean in zip(levels, means, strict=True)}
-    return Finding(gap, gap, f"{text}: {100 * gap:+.1f} points", numbers | {"gap": gap})
+    return Evidence(gap, gap, f"{text}: {100 * gap:+.1f} points", numbers | {"gap": gap})
 
 
 def points(share: float) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from aegaeon.claims.model import Claim, Finding, Kind, NoDataError
+from aegaeon.claims.model import Claim, Evidence, Kind, NoDataError
 from aegaeon.errors import UserError
 from aegaeon.results.details import with_rows
 from aegaeon.scoring.goodput import fragmentation
@@ -32,35 +32,35 @@ def lines(claim: Claim, stored: Path) -> pd.DataFrame:
     return found
 
 
-def share(claim: Claim, stored: Path) -> Finding:
+def share(claim: Claim, stored: Path) -> Evidence:
     """Return the share of lines whose `column` is true or, if it is a number, less than `below`."""
     values = lines(claim, stored)[claim.column].dropna()
     found = float((values if values.dtype == bool else values < claim.below).mean())
     text = f"{found:.1%} of {len(values):,}"
-    return Finding(found, found, text, {"share": found, "lines": len(values)})
+    return Evidence(found, found, text, {"share": found, "lines": len(values)})
 
 
-def largest(claim: Claim, stored: Path) -> Finding:
+def largest(claim: Claim, stored: Path) -> Evidence:
     """Return the largest value of `column`."""
     values = lines(claim, stored)[claim.column].dropna()
     top, usual, over = (float(values.quantile(q)) for q in (1.0, 0.5, 0.99))
     text = f"{top:.3g} s (median {usual:.2g}, 99 % {over:.2g}, of {len(values):,})"
     if len(values) == 1:
         text = f"{top:.3g} s"
-    return Finding(top, top, text, {"largest": top, "median": usual, "p99": over})
+    return Evidence(top, top, text, {"largest": top, "median": usual, "p99": over})
 
 
-def fragmented(claim: Claim, stored: Path) -> Finding:
+def fragmented(claim: Claim, stored: Path) -> Evidence:
     """Return the pool's fragmentation at its peak, in the worst run (docs/metrics.md)."""
     runs = lines(claim, stored).groupby("config_hash")
     found = [fragmentation(run) for _, run in runs]
     worst = max(found, key=lambda use: use.share)
     text = f"{worst.share:.1%} of {worst.allocated / 2**30:.0f} GiB"
     numbers = {"share": worst.share, "used": worst.used, "allocated": worst.allocated}
-    return Finding(worst.share, worst.share, text, numbers)
+    return Evidence(worst.share, worst.share, text, numbers)
 
 
-def saving(claim: Claim, stored: Path) -> Finding:
+def saving(claim: Claim, stored: Path) -> Evidence:
     """Return what the stage of `where` saves of stage `over`, as a share, for the worst model."""
     stages = lines(replace(claim, where={}), stored)
     chosen = str(claim.where["stage"])
@@ -72,7 +72,7 @@ def saving(claim: Claim, stored: Path) -> Finding:
         text = f"{1 - after / before:.1%}: {after:.3g} s instead of {before:.3g} s"
         found.append((1 - after / before, text))
     saved, text = min(found)
-    return Finding(saved, saved, text, {"saving": saved})
+    return Evidence(saved, saved, text, {"saving": saved})
 
 
 def percent(value: float) -> str:

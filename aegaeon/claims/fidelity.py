@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
-from aegaeon.claims.model import Claim, Finding, Kind, NoDataError
+from aegaeon.claims.model import Claim, Evidence, Kind, NoDataError
 from aegaeon.errors import UserError
 from aegaeon.scoring.fidelity import fidelity
 
 
-def error_of(claim: Claim, stored: Path) -> Finding:
+def error_of(claim: Claim, stored: Path) -> Evidence:
     """Return the simulated runs' error in `column`: an attribute of `Fidelity`."""
     (name,) = claim.tables
     try:
@@ -21,7 +21,7 @@ def error_of(claim: Claim, stored: Path) -> Finding:
     errors = {key: float(value) for key, value in asdict(found).items()}
     value = errors[claim.column]
     shown = f"{100 * value:.1f} points" if claim.column == "attainment" else f"{value:.1%}"
-    return Finding(value, value, f"{shown} over {found.requests} requests", errors)
+    return Evidence(value, value, f"{shown} over {found.requests} requests", errors)
 
 
 KINDS: Mapping[str, Kind] = {"fidelity": Kind(error_of, is_error=True)}

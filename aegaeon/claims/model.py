@@ -48,7 +48,7 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class Evidence:
     """What a check found: the value lies in [low, high]; `ours` and `numbers` say how it came."""
 
     low: float
@@ -65,7 +65,7 @@ class Kind:
     public artifact's own metric.
     """
 
-    measure: Callable[[Claim, Path], Finding]
+    measure: Callable[[Claim, Path], Evidence]
     show: Callable[[float], str] = "{:g}".format
     is_error: bool = False
     of_attainment: bool = False

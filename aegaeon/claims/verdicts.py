@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from aegaeon.claims.kinds import KINDS
-from aegaeon.claims.model import Claim, Finding, NoDataError, Outcome, Verdict, load_claims
+from aegaeon.claims.model import Claim, Evidence, NoDataError, Outcome, Verdict, load_claims
 
 MAIN = "main"
 ARTIFACT_METRIC = "artifact_qos"
@@ -40,7 +40,7 @@ def judge(claim: Claim, stored: Path, setting: str = MAIN) -> Verdict:
     try:
         finding = KINDS[claim.check].measure(claim, stored)
     except NoDataError as error:
-        finding, verdict, reason = Finding(0.0, 0.0, "–"), _NO_DATA, str(error)
+        finding, verdict, reason = Evidence(0.0, 0.0, "–"), _NO_DATA, str(error)
     else:
         verdict, reason = _decide(claim, finding)
     return Verdict(
@@ -57,7 +57,7 @@ def judge(claim: Claim, stored: Path, setting: str = MAIN) -> Verdict:
     )
 
 
-def _decide(claim: Claim, finding: Finding) -> tuple[Outcome, str]:
+def _decide(claim: Claim, finding: Evidence) -> tuple[Outcome, str]:
     least, most = _limits(claim)
     if least <= finding.low and finding.high <= most:
         return "PASS", claim.note

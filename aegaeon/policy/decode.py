@@ -186,7 +186,7 @@ class DecodeScheduler:
 
 
 @dataclass(slots=True)
-class _Ledger:
+class _DecodeLedger:
     """What the dispatcher knows of one decoding instance: its work list's batches."""
 
     instance: int
@@ -199,7 +199,7 @@ class DecodeDispatcher:
     """Algorithm 1's rule with KV room as the limit and the work list's size as the load."""
 
     def __init__(self, fleet: Fleet, costs: CostModel) -> None:
-        self._ledgers = {i.id: _Ledger(i.id, i.kv_bytes) for i in fleet}
+        self._ledgers = {i.id: _DecodeLedger(i.id, i.kv_bytes) for i in fleet}
         self._holders: dict[str, dict[int, None]] = {}
         self._homes: dict[int, Batch] = {}
         self._down: set[int] = set()
@@ -249,5 +249,5 @@ class DecodeDispatcher:
         return instance
 
 
-def _size(ledger: _Ledger) -> int:
+def _size(ledger: _DecodeLedger) -> int:
     return ledger.size

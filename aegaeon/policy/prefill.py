@@ -115,7 +115,7 @@ class _Count:
 
 
 @dataclass(slots=True)
-class _Ledger:
+class _PrefillLedger:
     """What the dispatcher knows of one prefill instance; the last group of a model is open."""
 
     instance: int
@@ -138,7 +138,7 @@ class PrefillDispatcher:
         accumulative: bool = True,
         count_requests: bool = False,
     ) -> None:
-        self._ledgers = {i.id: _Ledger(i.id) for i in fleet}
+        self._ledgers = {i.id: _PrefillLedger(i.id) for i in fleet}
         self._holders: dict[str, dict[int, None]] = {}
         self._down: set[int] = set()
         self._costs = costs
@@ -184,7 +184,7 @@ class PrefillDispatcher:
         (self._down.discard if up else self._down.add)(instance)
         return ()
 
-    def _open_ledger(self, model: str) -> _Ledger | None:
+    def _open_ledger(self, model: str) -> _PrefillLedger | None:
         for instance in self._holders.get(model, ()):
             if instance in self._down:
                 continue
@@ -203,5 +203,5 @@ class PrefillDispatcher:
         return self._costs[request.model].prefill.seconds(tokens, tokens * tokens)
 
 
-def _load(ledger: _Ledger) -> float:
+def _load(ledger: _PrefillLedger) -> float:
     return ledger.load

@@ -16,14 +16,14 @@ LEDGER = Path(__file__).with_name("introduced_defaults.yaml")
 _ANY_NAME = "*"
 
 
-class Entry(NamedTuple):
+class Introduced(NamedTuple):
     """A line of the ledger: how many lines are older, and the default."""
 
     position: int
     default: Any
 
 
-def ledger_entry(path: KeyPath) -> Entry | None:
+def ledger_entry(path: KeyPath) -> Introduced | None:
     """Return the ledger's entry for a key; None if the key counts at any value."""
     exact, patterns = _entries()
     if path in exact:
@@ -32,11 +32,11 @@ def ledger_entry(path: KeyPath) -> Entry | None:
 
 
 @cache
-def _entries() -> tuple[Mapping[KeyPath, Entry], Mapping[KeyPath, Entry]]:
+def _entries() -> tuple[Mapping[KeyPath, Introduced], Mapping[KeyPath, Introduced]]:
     """Return the entries of plain keys, and of keys with a name in them that a user chooses."""
     defaults = yaml.safe_load(LEDGER.read_text(encoding="utf-8"))["defaults"]
     found = {
-        tuple(key.split(".")): Entry(position, default)
+        tuple(key.split(".")): Introduced(position, default)
         for position, (key, default) in enumerate(defaults.items())
     }
     patterns = {path: entry for path, entry in found.items() if _ANY_NAME in path}

@@ -48,7 +48,7 @@ def crossing(x: Sequence[float], y: Sequence[float], level: float = LEVEL) -> Cr
 
 
 @dataclass(frozen=True, slots=True)
-class Sweep:
+class Curves:
     """One stored experiment as curves over its load.
 
     Attributes:
@@ -72,7 +72,7 @@ class Sweep:
         return crossing(self.mean.index.tolist(), self.mean[system].tolist())
 
 
-def sweep(table: pd.DataFrame, name: str, metric: str = "slo_attainment") -> Sweep:
+def sweep(table: pd.DataFrame, name: str, metric: str = "slo_attainment") -> Curves:
     """Turn the stored table `name` into curves; UserError if it mixes sources or hardware.
 
     `metric` is the column of attainment to draw: slo_attainment, artifact_qos, joint_attainment.
@@ -80,7 +80,7 @@ def sweep(table: pd.DataFrame, name: str, metric: str = "slo_attainment") -> Swe
     if table.empty:
         raise UserError(f"stored table {name} has no rows; run the experiment {name} first")
     axis = "num_models" if table["num_models"].nunique() > 1 else "rate_rps"
-    return Sweep(
+    return Curves(
         axis=axis,
         runs=table,
         mean=table.groupby(["system", axis])[metric].mean().unstack("system"),

@@ -50,7 +50,7 @@ class Unit:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class Placing:
     """The best placement found, the models it has no room for, and its expected requests/s."""
 
     units: tuple[Unit, ...]
@@ -73,7 +73,7 @@ class _Mesh:
     load: float = 0.0
 
 
-def place(deployment: Deployment, rule: MemoryRule, sharing: SharingModel) -> Plan:
+def place(deployment: Deployment, rule: MemoryRule, sharing: SharingModel) -> Placing:
     """Return the partition and placement with the most models, then the most throughput.
 
     A model runs on meshes of its own tensor-parallel degree, for which its step times are known.
@@ -123,7 +123,7 @@ class _Greedy:
         self._rule = rule
         self._sharing = sharing
 
-    def place(self, llms: Sequence[Llm], cluster: Sequence[tuple[int, int]]) -> Plan:
+    def place(self, llms: Sequence[Llm], cluster: Sequence[tuple[int, int]]) -> Placing:
         usable = self._device.usable_memory * self._device.memory_bytes
         budget = self._rule.budget(self._device)
         meshes = [_Mesh(gpus, node, budget, usable) for gpus, node in cluster]
@@ -140,7 +140,7 @@ class _Greedy:
             for m in meshes
             if m.llms
         ]
-        return Plan(tuple(units), tuple(unplaced), sum(mesh.throughput for mesh in meshes))
+        return Placing(tuple(units), tuple(unplaced), sum(mesh.throughput for mesh in meshes))
 
     def _fits(self, mesh: _Mesh, llm: Llm, share: float) -> bool:
         """Apply MuxServe's memory and SM rules; its check leaves out the model's own overhead."""

@@ -12,7 +12,7 @@ STEP = 0.1
 
 
 @dataclass(slots=True)
-class _Account:
+class _QuotaAccount:
     """One model's quota and reservations in bytes; `area` is reserved bytes times seconds."""
 
     quota: float
@@ -40,7 +40,7 @@ class KvQuotas:
         total = sum(weights.values())
         even = 1.0 / len(weights)
         self._accounts = {
-            model: _Account(kv_bytes * (weight / total if total else even))
+            model: _QuotaAccount(kv_bytes * (weight / total if total else even))
             for model, weight in weights.items()
         }
         self._kv_bytes = kv_bytes
@@ -91,12 +91,12 @@ class KvQuotas:
                 self._take(account, STEP * account.quota, spare)
         self._adapted = now
 
-    def _use(self, account: _Account, elapsed: float, now: float) -> float:
+    def _use(self, account: _QuotaAccount, elapsed: float, now: float) -> float:
         account.change(0.0, now)
         area, account.area = account.area, 0.0
         return area / (elapsed * account.quota) if account.quota else 1.0
 
-    def _take(self, account: _Account, wish: float, spare: dict[str, float]) -> None:
+    def _take(self, account: _QuotaAccount, wish: float, spare: dict[str, float]) -> None:
         available = sum(spare.values())
         part = min(1.0, wish / available) if available else 0.0
         for donor in spare:

@@ -133,7 +133,7 @@ class LiveTrack:
         """Return where the time from arrival to finish went."""
         if math.isnan(self.finish):
             return Breakdown()
-        account = _Account(self.request.arrival, self.times[0] if self.times else math.inf)
+        account = _TimeAccount(self.request.arrival, self.times[0] if self.times else math.inf)
         for stay in self.stays:
             # A piece of work goes on, a moment, when the request has left.
             left = min(stay.left, self.finish)
@@ -149,7 +149,7 @@ class LiveTrack:
 Span = tuple[float, float]
 
 
-class _Account:
+class _TimeAccount:
     """Walks through a request's time once and charges every stretch of it."""
 
     def __init__(self, start: float, first_token: float) -> None:

@@ -92,7 +92,7 @@ class _Script:
 
 
 @dataclass(frozen=True, slots=True)
-class _Turn:
+class _ProbeTurn:
     """One turn of an instance: its duration, and its events."""
 
     seconds: float
@@ -147,13 +147,13 @@ class Probe:
         self._taken += events
         self._sink(events)
 
-    def _turn(self, stage: Stage, work: Work) -> _Turn:
+    def _turn(self, stage: Stage, work: Work) -> _ProbeTurn:
         self._live.spec = replace(self._spec, stage=stage)
         self._script.work = work
         self._taken = []
         began = time.perf_counter()
         self._live.turn()
-        return _Turn(time.perf_counter() - began, self._taken)
+        return _ProbeTurn(time.perf_counter() - began, self._taken)
 
     def _point(self, point: Point) -> list[Sample]:
         requests = self._requests(point, DECODE_STEPS + 1)
@@ -180,7 +180,7 @@ class Probe:
             made.append(replace(self._sample("kv_in", Stage.DECODE, point, copies), nbytes=nbytes))
         return made
 
-    def _prefill(self, requests: Sequence[LiveRequest]) -> tuple[_Turn, list[LiveRequest]]:
+    def _prefill(self, requests: Sequence[LiveRequest]) -> tuple[_ProbeTurn, list[LiveRequest]]:
         for request in requests:
             self._live.accept(request)
         specs = tuple([request.spec for request in requests])
@@ -194,7 +194,7 @@ class Probe:
 
     def _decode(
         self, requests: Sequence[LiveRequest], steps: int, prefetch: str | None = None
-    ) -> _Turn:
+    ) -> _ProbeTurn:
         """Run one step, or until the requests finish after `steps` more."""
         specs = tuple([request.spec for request in requests])
         quota = 0.0 if steps == 1 else float("inf")

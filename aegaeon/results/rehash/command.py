@@ -18,7 +18,7 @@ from aegaeon.results.rehash.tables import Points, translate_stored
 
 
 @dataclass
-class Report:
+class Translation:
     """What became of the things to translate; `refused` has a sentence for each that stays."""
 
     things: str
@@ -54,7 +54,7 @@ def rehash_command(
     is, so an interrupted translation is completed by the next one.
     """
     console = console or Console()
-    runs, tables = Report("run directories"), Report("stored tables")
+    runs, tables = Translation("run directories"), Translation("stored tables")
     for path in sorted(runs_root.glob(f"*/*/{RUN_FILE}")):
         runs.attempt(partial(translate_run, path.parent))
     for path in sorted(stored_dir.glob("*.parquet")):

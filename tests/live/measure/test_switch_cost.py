@@ -19,7 +19,7 @@ from aegaeon.experiment.config import SwitchCostBackend, from_hydra
 from aegaeon.experiment.plan import plan
 from aegaeon.live.measure.switch_cost import run as switch_cost
 from aegaeon.live.measure.switch_cost.run import STAGES, switch_costs
-from aegaeon.live.measure.switch_cost.samples import MIN_MODELS, Sample
+from aegaeon.live.measure.switch_cost.samples import MIN_MODELS, SwitchSample
 from aegaeon.live.options import SwitchCostOptions
 from aegaeon.paths import CONF
 from aegaeon.results.schema import ROWS
@@ -67,7 +67,7 @@ def slow(*_):
 
 
 def test_lines_are_in_the_order_of_the_optimisations(monkeypatch, tmp_path):
-    first = [Sample(way, "m1", 0.5, 64) for way in STAGES]
+    first = [SwitchSample(way, "m1", 0.5, 64) for way in STAGES]
     monkeypatch.setattr(switch_cost, "_measure", lambda *_: [first, first[:1]])
     table = switch_costs(MODELS, SwitchCostOptions(), tmp_path)
     assert table["order"].tolist() == [*range(len(STAGES)), 0]

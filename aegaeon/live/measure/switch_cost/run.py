@@ -23,7 +23,7 @@ from rich.progress import Progress
 from aegaeon.core import ModelSpec
 from aegaeon.errors import UserError
 from aegaeon.live.logs import write_output_to
-from aegaeon.live.measure.switch_cost.samples import MIN_MODELS, Candidate, Sample
+from aegaeon.live.measure.switch_cost.samples import MIN_MODELS, Candidate, SwitchSample
 from aegaeon.live.measure.switch_cost.worker import (
     close_bench,
     fresh_engine,
@@ -72,7 +72,7 @@ def switch_costs(
 
 def _measure(
     models: Sequence[ModelSpec], options: SwitchCostOptions, log: Path
-) -> list[list[Sample]]:
+) -> list[list[SwitchSample]]:
     total = options.rounds * (len(models) + 1) + 1
     with (
         tempfile.TemporaryDirectory(prefix="aegaeon-") as scratch,
@@ -105,7 +105,9 @@ def _keeper(log: Path) -> Iterator[ProcessPoolExecutor]:
                 process.submit(close_bench).result()
 
 
-def _in_new_process(candidate: Candidate, options: SwitchCostOptions, log: Path) -> list[Sample]:
+def _in_new_process(
+    candidate: Candidate, options: SwitchCostOptions, log: Path
+) -> list[SwitchSample]:
     with _new_process(log) as process:
         return _result(process.submit(fresh_engine, candidate, options))
 
@@ -128,7 +130,7 @@ def _new_process(log: Path) -> ProcessPoolExecutor:
     return ProcessPoolExecutor(1, context, write_output_to, (log,))
 
 
-def _table(rounds: Sequence[Sequence[Sample]], types: dict[str, str]) -> pd.DataFrame:
+def _table(rounds: Sequence[Sequence[SwitchSample]], types: dict[str, str]) -> pd.DataFrame:
     order = {way: i for i, way in enumerate(STAGES)}
     lines = [
         {

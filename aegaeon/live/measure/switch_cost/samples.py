@@ -21,7 +21,7 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
+class SwitchSample:
     """One measurement of one way (a key of `run.STAGES`) for a model to get ready."""
 
     way: str

@@ -12,7 +12,7 @@ from safetensors import safe_open
 
 from aegaeon.core import ModelSpec
 from aegaeon.live.instance.device_pool import DevicePool
-from aegaeon.live.measure.switch_cost.samples import MIN_MODELS, Candidate, Sample
+from aegaeon.live.measure.switch_cost.samples import MIN_MODELS, Candidate, SwitchSample
 from aegaeon.live.memory.cleanup import remove_leftovers
 from aegaeon.live.memory.device import open_device
 from aegaeon.live.memory.kv_pool import KvPool
@@ -68,7 +68,7 @@ class SwitchBench:
         # The first time touches the memory for the first time.
         self.measure()
 
-    def measure(self) -> list[Sample]:
+    def measure(self) -> list[SwitchSample]:
         """Measure every way once for every model, beginning with another one each time."""
         names = list(self._found)
         at, self._turn = self._turn % len(names), self._turn + 1
@@ -110,13 +110,13 @@ class SwitchBench:
             "files": lambda: _read_files(self._pool.module(name), Path(self._found[name].path)),
         }
 
-    def _sample(self, way: str, name: str, work: Callable[[], object]) -> Sample:
+    def _sample(self, way: str, name: str, work: Callable[[], object]) -> SwitchSample:
         self._wait()
         began = time.perf_counter()
         work()
         self._wait()
         seconds = time.perf_counter() - began
-        return Sample(way, name, seconds, self._pool.packed(name).numel())
+        return SwitchSample(way, name, seconds, self._pool.packed(name).numel())
 
     def _occupy(self, active: str, spare: str) -> None:
         """Fill both weight slots with these models."""
@@ -124,11 +124,11 @@ class SwitchBench:
         self._pool.prefetch(spare)
         self._wait()
 
-    def _switched(self, way: str, name: str) -> Sample:
+    def _switched(self, way: str, name: str) -> SwitchSample:
         switch = self._pool.activate(name)
         if switch is None or switch.prefetched != (way == "prefetched"):
             raise RuntimeError(f"a {way} switch to {name} was {switch}")
-        return Sample(way, name, switch.seconds, switch.nbytes)
+        return SwitchSample(way, name, switch.seconds, switch.nbytes)
 
     def _wait(self) -> None:
         if self._device.name != "cpu":

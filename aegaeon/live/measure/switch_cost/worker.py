@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aegaeon.core import ModelSpec
-from aegaeon.live.measure.switch_cost.samples import Candidate, Sample
+from aegaeon.live.measure.switch_cost.samples import Candidate, SwitchSample
 from aegaeon.live.options import SwitchCostOptions
 from aegaeon.live.vllm.fresh import load_afresh
 
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 _benches: list[SwitchBench] = []
 
 
-def fresh_engine(candidate: Candidate, options: SwitchCostOptions) -> list[Sample]:
+def fresh_engine(candidate: Candidate, options: SwitchCostOptions) -> list[SwitchSample]:
     """Do in this new process what a plain deployment does: import vLLM, load a model's engine."""
     imported_s, ready_s = load_afresh(candidate.path, candidate.dtype, candidate.max_len, options)
     size = int(candidate.spec.weight_bytes)
     return [
-        Sample("process", candidate.spec.name, ready_s, size),
-        Sample("engine", candidate.spec.name, ready_s - imported_s, size),
+        SwitchSample("process", candidate.spec.name, ready_s, size),
+        SwitchSample("engine", candidate.spec.name, ready_s - imported_s, size),
     ]
 
 
@@ -44,7 +44,7 @@ def open_bench(
     return found
 
 
-def measure_round(repeats: int) -> list[Sample]:
+def measure_round(repeats: int) -> list[SwitchSample]:
     """Measure `repeats` times every way that needs no new engine."""
     return [sample for _ in range(repeats) for sample in _benches[0].measure()]
 
