@@ -15,7 +15,7 @@ from aegaeon.errors import UserError
 from profiles.store import FOLDER, SCHEMA, UNITS, read_json, write_json
 
 FILE = "engine.json"
-MEASURE = "aegaeon profile"
+MEASURE = "aegaeon profile measure"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,12 +1,11 @@
 """A calibrated roofline: step times of any model on any device from their public numbers.
 
-`python -m profiles.roofline` calibrates its constants against the committed fits.
+`aegaeon profile roofline` calibrates its constants against the committed fits.
 """
 
 from __future__ import annotations
 
 import math
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from aegaeon.core import DeviceSpec, ModelSpec
 from aegaeon.errors import UserError
 from profiles.store import FOLDER, SCHEMA, UNITS, DecodeFit, PrefillFit, read_json
 
-RECALIBRATE = "python -m profiles.roofline"
+RECALIBRATE = "aegaeon profile roofline"
 # GEMMs work on tiles of 64 rows, so a smaller batch costs as much: H20's steps jump at 64 and 128.
 TILE_ROWS = 64
 
@@ -118,17 +117,3 @@ def load_roofline(folder: Path = FOLDER) -> Roofline:
             f"{path}: constants must be finite and > 0; make it again with `{RECALIBRATE}`"
         )
     return roofline
-
-
-def main() -> None:
-    """Calibrate, write `roofline.json` and the table of errors in `profiles/README.md`."""
-    from profiles.roofline_fit import recalibrate, update_readme
-
-    try:
-        update_readme(FOLDER / "README.md", recalibrate())
-    except UserError as error:
-        sys.exit(f"error: {error}")
-
-
-if __name__ == "__main__":
-    main()

@@ -17,7 +17,7 @@ SCHEMA = 1
 UNITS = "s"
 _OF_CURVES = ("curve", "prompt_s")
 FOLDER = Path(__file__).resolve().parent
-REFIT = "python -m profiles.artifact_fit <latency_profiles.csv>"
+REFIT = "aegaeon profile fit <latency_profiles.csv>"
 
 
 @dataclass(frozen=True, slots=True)

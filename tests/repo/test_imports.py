@@ -10,6 +10,8 @@ ROOT = Path(__file__).parents[2]
 ROOMS = ("aegaeon", "baselines", "workloads", "profiles", "kernels", "figures")
 LINT = "from importlinter.cli import lint_imports_command; lint_imports_command()"
 HEAVY = ("torch", "ray", "vllm", "mlflow", "matplotlib")
+# What need not be loaded to print help.
+SLOW = ("hydra", "numpy", "pandas", "pyarrow", "rich", "yaml")
 # A module, an import that it must not have, and what the linter then says.
 FORBIDDEN = (
     ("aegaeon/core/work.py", "import numpy", "aegaeon.core", "numpy"),
@@ -66,6 +68,13 @@ FORBIDDEN = (
     ("kernels/views.py", "from aegaeon import core", "kernels", "aegaeon"),
     ("aegaeon/experiment/hydra_job.py", "import mlflow", "aegaeon", "mlflow"),
     ("aegaeon/scoring/tables.py", "import matplotlib", "aegaeon", "matplotlib"),
+    ("aegaeon/results/commands.py", "import click", "aegaeon", "click"),
+    (
+        "aegaeon/experiment/reproduce.py",
+        "from aegaeon.cli import cli",
+        "aegaeon.experiment",
+        "aegaeon.cli",
+    ),
 )
 
 
@@ -95,6 +104,13 @@ def test_forbidden_imports_break_every_contract(tmp_path: Path) -> None:
     assert " 0 kept" in result.stdout
     for _, _, importer, imported in FORBIDDEN:
         assert f"{importer} is not allowed to import {imported}:" in result.stdout
+
+
+def test_the_command_line_loads_nothing_but_click() -> None:
+    script = "import sys, aegaeon.cli; print(*sys.modules)"
+    command = [sys.executable, "-c", script]
+    loaded = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert {*HEAVY, *SLOW} & set(loaded.stdout.split()) == set()
 
 
 def test_starting_a_run_loads_nothing_heavy() -> None:

@@ -1,10 +1,10 @@
-"""The live engine's numbers to reach, measured here: `python -m aegaeon.engine.bench`.
+"""The live engine's targets, measured on this machine: `aegaeon bench live`.
 
 All are ratios or small absolute times within one process, taken in interleaved rounds, so that the
 same command says whether they are reached on any machine.
 """
 
-from pathlib import Path
+from aegaeon import paths
 
-STORED = Path("runs/stored/bench/live.json")
+STORED = paths.STORED / "bench" / "live.json"
 """Where numbers are kept for `aegaeon claims`."""
