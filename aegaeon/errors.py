@@ -1,9 +1,14 @@
-"""The one exception a user's mistake may raise: a message, never a traceback."""
+"""The one exception that a user's mistake raises, and an error in one line."""
 
 
 class UserError(Exception):
     """A configuration, trace, profile or request that cannot be used.
 
     The message names the file or key, says what was expected and what to do. The command line
-    prints it alone and exits with code 2.
+    prints the message without a traceback and exits with code 2.
     """
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, or its repr if the message is empty."""
+    return (str(error).strip() or repr(error)).splitlines()[0].strip()

@@ -35,11 +35,6 @@ class ShapeUse:
     peak_used: int
     peak_allocated: int
 
-    @property
-    def fragmentation(self) -> float:
-        """Share of the peak allocation that is bound but unused now (paper figure 16)."""
-        return (self.allocated - self.used) / self.peak_allocated if self.peak_allocated else 0.0
-
 
 class KvTables:
     """Views of a shared buffer; block offsets are bytes from the start of the pool.

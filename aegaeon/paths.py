@@ -1,12 +1,23 @@
-"""The project's folders, wherever a command is called from."""
+"""The project's folders, wherever a command is called from.
+
+A checkout keeps its results below its root. An installed package keeps them in the working
+directory, as its root is the folder of the environment's packages.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+
+def home_of(root: Path) -> Path:
+    """Return where results go if the packages lie in `root`: there, or the working directory."""
+    return root if (root / "pyproject.toml").is_file() else Path.cwd()
+
+
 ROOT = Path(__file__).resolve().parents[1]
+HOME = home_of(ROOT)
 CONF = ROOT / "conf"
-RUNS = ROOT / "runs"
+RUNS = HOME / "runs"
 STORED = RUNS / "stored"
-FIGURES = ROOT / "figures" / "out"
+FIGURES = HOME / "figures" / "out"
 PROFILES = ROOT / "profiles"

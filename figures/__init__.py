@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import inspect
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from matplotlib.figure import Figure
 
 from figures import (
     fidelity,
@@ -19,20 +23,22 @@ from figures import (
     overview,
     sleep_mode,
 )
-from figures.attainment import Render
 
-REGISTRY: Mapping[str, Render] = {
-    **overview.FIGURES,
-    **fig04.FIGURES,
-    **fig07.FIGURES,
-    **fig11.FIGURES,
-    **fig12.FIGURES,
-    **fig13.FIGURES,
-    **fig14.FIGURES,
-    **fig15.FIGURES,
-    **fig16.FIGURES,
-    **fig17.FIGURES,
-    **sleep_mode.FIGURES,
-    **live_compare.FIGURES,
-    **fidelity.FIGURES,
+MODULES = (
+    *(overview, fig04, fig07, fig11, fig12, fig13, fig14, fig15, fig16, fig17),
+    *(sleep_mode, live_compare, fidelity),
+)
+REGISTRY: Mapping[str, Callable[..., Figure]] = {
+    name: render for module in MODULES for name, render in module.FIGURES.items()
 }
+
+
+def draw(name: str, stored: Path, *, presets: bool = True) -> Figure:
+    """Draw one figure from the folder of stored tables; KeyError for an unknown name.
+
+    A figure's function gets those options that it names as parameters: `presets`, whether variants
+    of systems are drawn.
+    """
+    render, options = REGISTRY[name], {"presets": presets}
+    taken = inspect.signature(render).parameters
+    return render(stored, **{key: value for key, value in options.items() if key in taken})

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 import pandas as pd
+import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -18,9 +19,7 @@ from figures.canvas import POINTS_PER_INCH, Grid, canvas, footnote, provenance
 from figures.header import header, number
 from figures.labels import spread
 from figures.paper import Reference, references
-from figures.style import GREY, TARGETS, look, ordered
-
-Render = Callable[[Path, bool], Figure]
+from figures.style import GREY, OVER_SEEDS, TARGETS, look, ordered, palette
 
 AXIS_LABELS = {"num_models": "Number of models", "rate_rps": "Arrival rate per model (req/s)"}
 MARKS = "Numbers: largest load at 90 % (dashed), mean of seeds"
@@ -43,7 +42,7 @@ class Panel:
 
 def figures(
     name: str, panels: Sequence[Panel], columns: int, wide: float = 2.3
-) -> Mapping[str, Render]:
+) -> Mapping[str, Callable[..., Figure]]:
     """Return the whole figure and each of its panels by name."""
     whole = {name: partial(render, panels, columns, Grid(width=wide))}
     single = {panel.name: partial(render, (panel,), 1, SINGLE) for panel in panels}
@@ -51,7 +50,7 @@ def figures(
 
 
 def render(
-    panels: Sequence[Panel], columns: int, grid: Grid, stored: Path, presets: bool
+    panels: Sequence[Panel], columns: int, grid: Grid, stored: Path, presets: bool = True
 ) -> Figure:
     """Draw panels from stored tables; `presets` adds the variants of systems, dashed."""
     tables = {panel.name: _curves(load_stored(panel.name, stored), panel) for panel in panels}
@@ -78,6 +77,8 @@ def _curves(table: pd.DataFrame, panel: Panel) -> pd.DataFrame:
 
 def draw(ax: Axes, panel: Panel, data: Sweep, grid: Grid, presets: bool) -> None:
     """Draw one panel: curves with seed bands, crossings, the paper's marks and direct labels."""
+    systems = ordered(list(data.mean.columns), presets)
+    curves(ax, data, systems)
     loads = data.mean.index.to_numpy(dtype=float)
     margin = 0.03 * (loads[-1] - loads[0] or 1.0)
     ax.set_xlim(loads[0] - margin, loads[-1] + margin)
@@ -85,29 +86,31 @@ def draw(ax: Axes, panel: Panel, data: Sweep, grid: Grid, presets: bool) -> None
     ax.set_yticks([0, 25, 50, 75, 90, 100])
     ax.set_xlabel(AXIS_LABELS[data.axis], labelpad=2)
     ax.axhline(100 * LEVEL, color=GREY, linewidth=0.9, dashes=(4, 3), zorder=1.5)
-    systems = ordered(list(data.mean.columns), presets)
-    for system in systems:
-        _curve(ax, data, system)
     _label_ends(ax, data, systems, grid)
     header(ax, panel.title, data, systems, references().get(panel.name, Reference()), grid)
 
 
-def _curve(ax: Axes, data: Sweep, system: str) -> None:
-    style = look(system)
-    mean = 100 * data.mean[system].dropna()
-    line = 1.0 if style.is_preset else 1.7
-    rank = 2.0 if style.is_preset else 3.0
-    top = rank + (0.5 if system == "aegaeon" else 0.0)
-    (drawn,) = ax.plot(
-        mean.index, mean, color=style.colour, marker=style.marker, linewidth=line, zorder=top
-    )
-    if style.is_preset:
-        drawn.set_dashes(style.dash)
-        return
-    low, high = (100 * edge[system].dropna() for edge in (data.low, data.high))
-    ax.fill_between(
-        low.index, low, high, color=style.colour, alpha=0.2, linewidth=0, zorder=rank - 1
-    )
+def curves(ax: Axes, data: Sweep, systems: Sequence[str]) -> None:
+    """Draw the mean over the seeds and their range; of presets the mean alone, thin and dashed.
+
+    The first system is drawn last, on top of the others.
+    """
+    looks = {name: look(name) for name in reversed(systems)}
+    dashes = {name: look.dash for name, look in looks.items() if look.is_preset}
+    markers = {name: look.marker for name, look in looks.items() if not look.is_preset}
+    if dashes:
+        _lines(ax, data, list(dashes), dashes=dashes, errorbar=None, linewidth=1.0)
+    if markers:
+        _lines(ax, data, list(markers), markers=markers, dashes=False, **OVER_SEEDS)
+
+
+def _lines(ax: Axes, data: Sweep, names: list[str], **how: object) -> None:
+    runs = data.runs[data.runs["system"].isin(names)]
+    sns.lineplot(
+        runs.assign(percent=100 * runs["slo_attainment"]), x=data.axis, y="percent",
+        hue="system", hue_order=names, style="system", style_order=names, palette=palette(names),
+        markeredgewidth=0.3, legend=False, ax=ax, **how,
+    )  # fmt: skip
 
 
 def _label_ends(ax: Axes, data: Sweep, systems: list[str], grid: Grid) -> None:

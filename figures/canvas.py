@@ -13,6 +13,8 @@ from aegaeon.scoring.goodput import Sweep
 from figures.style import GREY, NOTE_SIZE
 
 POINTS_PER_INCH = 72
+# What `style.OVER_SEEDS` draws.
+BAND = "band min–max"
 # Of a character of small print on average, in its font size.
 _WIDTH = 0.56
 
@@ -72,7 +74,12 @@ def footnote(figure: Figure, grid: Grid, lines: list[str]) -> None:
     )
 
 
-def provenance(sweep: Sweep) -> str:
+def provenance(sweep: Sweep, drawn: str = BAND) -> str:
     """Say in words what produced a sweep's numbers: simulated or live, hardware, seeds."""
-    seeds = f"{sweep.seeds} seeds, band min–max" if sweep.seeds > 1 else "1 seed"
+    seeds = over_seeds(sweep.seeds, drawn)
     return f"{sweep.source.capitalize()} · {sweep.hardware}, {sweep.gpus} GPUs · {seeds}"
+
+
+def over_seeds(count: int, drawn: str = BAND) -> str:
+    """Say how many seeds were run, and what is `drawn` of more than one."""
+    return f"{count} seeds, {drawn}" if count > 1 else "1 seed"

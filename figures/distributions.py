@@ -1,14 +1,13 @@
-"""What the figures drawn from the tables beside the rows share: panels, titles, CDFs."""
+"""What the figures drawn from the tables beside the rows share: panels, titles, keys."""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -78,13 +77,6 @@ def by_size(name: str) -> tuple[float, str]:
     return (float(match[1]) * {"B": 1e9, "M": 1e6}[match[2]], name) if match else (math.inf, name)
 
 
-def ecdf(ax: Axes, values: pd.Series, low: float, **style: object) -> None:
-    """Draw the share of values up to x, in percent; values below `low` count there."""
-    x = np.sort(np.maximum(values.to_numpy(dtype=float), low))
-    y = 100 * np.arange(1, len(x) + 1) / len(x)
-    ax.plot(np.append(low, x), np.append(0.0, y), drawstyle="steps-post", **style)  # type: ignore[arg-type]
-
-
 def key(ax: Axes, entries: Sequence[tuple[str, str]], top: float = 0.5) -> None:
     """Write names behind squares of their colours in the right margin, from `top` of the height."""
     for row, (text, colour) in enumerate(entries):
@@ -95,10 +87,17 @@ def key(ax: Axes, entries: Sequence[tuple[str, str]], top: float = 0.5) -> None:
             )  # fmt: skip
 
 
-def frame(columns: int, grid: Grid, name: str, line: str) -> tuple[Figure, list[Axes]]:
-    """Return a figure and its axes; below them how to read it and what the paper states."""
+def figure_of(
+    found: Sequence[Part], panel: Callable[[Axes, Part], None], grid: Grid, name: str, line: str
+) -> Figure:
+    """Return a figure with a panel per part.
+
+    Below the panels stand `line`, how to read them, and what the paper states of figure `name`.
+    """
     stated = references().get(name, Reference()).text
-    noted, lines = grid.noted(columns, [line, f"Paper: {stated}"] if stated else [line])
-    figure, axes = canvas(1, columns, noted)
+    noted, lines = grid.noted(len(found), [line, f"Paper: {stated}"] if stated else [line])
+    figure, axes = canvas(1, len(found), noted)
+    for ax, part in zip(axes, found, strict=True):
+        panel(ax, part)
     footnote(figure, noted, lines)
-    return figure, axes
+    return figure

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
+import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
@@ -14,11 +15,10 @@ from matplotlib.figure import Figure
 from aegaeon.results.details import load_details
 from aegaeon.results.store import load_stored
 from aegaeon.scoring.goodput import common
-from figures.attainment import Render
-from figures.canvas import Grid, canvas, footnote
+from figures.canvas import Grid, canvas, footnote, over_seeds
 from figures.labels import spread
 from figures.paper import references
-from figures.style import INK, LABEL_SIZE, look
+from figures.style import INK, LABEL_SIZE, OVER_SEEDS, look
 
 SERVICE_S = 16.79
 SYSTEM = "serverlessllm"
@@ -30,26 +30,28 @@ def expected_active(models: int, rate: float, service_s: float) -> float:
     return -models * math.expm1(-rate * service_s)
 
 
-def render(stored: Path, presets: bool) -> Figure:
-    """Draw the active models of every seed over time, their mean and the theorem's."""
-    del presets
+def render(stored: Path) -> Figure:
+    """Draw the active models over time: one seed, range and mean of all, and the theorem's."""
     runs, series = load_stored("fig04", stored), load_details("series", "fig04", stored)
     source, hardware, models, rate = (
         common(runs, column, "fig04") for column in ("source", "hardware", "num_models", "rate_rps")
     )
     figure, (ax,) = canvas(1, 1, GRID)
-    for rank, (_, walk) in enumerate(series.sort_values(["seed", "time_s"]).groupby("seed")):
-        ax.step(
-            walk["time_s"], walk["active_models"], where="post", color=look(SYSTEM).colour,
-            linewidth=0.25 if rank else 0.7, alpha=0.5 if rank else 1.0, zorder=2 if rank else 3,
-        )  # fmt: skip
+    lines = partial(
+        sns.lineplot, x="time_s", y="active_models", color=look(SYSTEM).colour, ax=ax,
+        drawstyle="steps-post",
+    )  # fmt: skip
+    # The band alone: the mean of the seeds would hide the theorem's line.
+    lines(series, linewidth=0, **OVER_SEEDS)
+    lines(series[series["seed"] == series["seed"].min()], estimator=None, linewidth=0.7)
     _label_means(ax, models, expected_active(models, rate, SERVICE_S), runs)
     ax.set_xlim(0, 50 * math.ceil(series["time_s"].max() / 50))
     ax.set_ylim(0, models)
     ax.set_xlabel("Time (s)", labelpad=2)
     ax.set_ylabel("Active models", labelpad=2)
     ax.set_title(f"{models} models at {rate:g} req/s each")
-    origin = f"{source.capitalize()} · {hardware} · {runs['seed'].nunique()} seeds, the first bold"
+    seeds = over_seeds(runs["seed"].nunique(), "band min–max, line: the first")
+    origin = f"{source.capitalize()} · {hardware} · {seeds}"
     theorem = "Theorem 3.1: E[m] = M (1 − exp(−λT)) with the printed λ and T. ◇ stated by the paper"
     footnote(figure, GRID, [origin, theorem])
     return figure
@@ -71,4 +73,4 @@ def _label_means(ax: Axes, models: int, theory: float, runs: pd.DataFrame) -> No
         )  # fmt: skip
 
 
-FIGURES: Mapping[str, Render] = {"fig04": render}
+FIGURES = {"fig04": render}

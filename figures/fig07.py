@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
+import pandas as pd
+import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from figures.attainment import Render
 from figures.canvas import Grid
-from figures.distributions import SIMULATED, Part, frame, parts
-from figures.style import GREY, INK, LABEL_SIZE, NOTE_SIZE, look
+from figures.distributions import SIMULATED, Part, figure_of, parts
+from figures.style import BARS, GREY, INK, NOTE_SIZE, bars_of, look
 
 # Not a way to switch, but what copying as many bytes costs.
 REFERENCE = "memcpy"
@@ -19,42 +19,29 @@ EXPERIMENTS = (SIMULATED, "live_fig07")
 GRID = Grid(width=2.4, height=1.5, left=1.35, right=0.75, top=0.44)
 
 
-def render(stored: Path, presets: bool) -> Figure:
+def render(stored: Path) -> Figure:
     """Draw a panel per source with a bar per stage of the largest model, slowest first."""
-    del presets
     found = parts("stages", stored, EXPERIMENTS)
-    line = "Simulated: weights alone, by the cost model. Behind ÷: the factor to the bar above"
-    figure, axes = frame(len(found), GRID, "fig07", line)
-    for ax, part in zip(axes, found, strict=True):
-        _panel(ax, part)
-    return figure
+    line = "Medians. Simulated: weights alone, by the cost model. ÷: factor to the bar above"
+    return figure_of(found, _panel, GRID, "fig07", line)
 
 
 def _panel(ax: Axes, part: Part) -> None:
     lines = part.lines
     model = str(lines.sort_values("bytes")["model"].iloc[-1])
-    mine = lines[lines["model"] == model]
-    stages = mine.groupby(["order", "stage"], as_index=False)["seconds"].median()
-    least = float(stages["seconds"].min())
-    before = None
-    for row, (name, seconds) in enumerate(zip(stages["stage"], stages["seconds"], strict=True)):
-        reference = name == REFERENCE
-        colour = GREY if reference else look("aegaeon").colour
-        ax.barh(row, seconds, 0.6, color=colour, alpha=0.6 if reference else 0.85)
-        factor = f"  ÷ {_factor(before / seconds)}" if before and not reference else ""
-        ax.annotate(
-            f"{_seconds(seconds)}{factor}", (seconds, row), (3, 0), "data", "offset points",
-            va="center_baseline", fontsize=NOTE_SIZE, color=INK,
-        )  # fmt: skip
-        ax.annotate(
-            name, (0, row), (-5, 0), ("axes fraction", "data"), "offset points",
-            ha="right", va="center_baseline", fontsize=LABEL_SIZE, color=INK,
-        )  # fmt: skip
-        before = seconds
+    mine = lines[lines["model"] == model].sort_values("order")
+    names = mine["stage"].unique()
+    colours = {name: GREY if name == REFERENCE else look("aegaeon").colour for name in names}
+    sns.barplot(
+        mine, x="seconds", y="stage", hue="stage", palette=colours, estimator="median", width=0.6,
+        alpha=0.85, ax=ax, **BARS,
+    )  # fmt: skip
+    seconds = mine.groupby("stage", sort=False)["seconds"].median()
+    _write(ax, seconds)
     ax.set_xscale("log")
-    ax.set_xlim(10 ** _floor(least), 1.2 * float(stages["seconds"].max()))
-    ax.set_ylim(len(stages) - 0.4, -0.6)
-    ax.set_yticks([])
+    ax.set_xlim(10 ** _floor(seconds.min()), 1.2 * seconds.max())
+    ax.set_ylabel("")
+    ax.tick_params(axis="y", length=0, pad=5)
     ax.grid(visible=False, axis="y")
     ax.set_xlabel("Seconds", labelpad=2)
     size = float(mine["bytes"].max())
@@ -64,6 +51,16 @@ def _panel(ax: Axes, part: Part) -> None:
         fontsize=NOTE_SIZE, color=GREY,
     )  # fmt: skip
     ax.set_title(part.title, pad=14)
+
+
+def _write(ax: Axes, seconds: pd.Series) -> None:
+    """Write each stage's seconds at the end of its bar, and the factor to the bar above."""
+    factors = seconds.shift() / seconds
+    for bar, name in zip(bars_of(ax), seconds.index.astype(str), strict=True):
+        text = _seconds(seconds[name])
+        if factors[name] > 0 and name != REFERENCE:
+            text += f"  ÷ {_factor(factors[name])}"
+        ax.bar_label(bar, [text], padding=3, fontsize=NOTE_SIZE, color=INK)
 
 
 def _floor(value: float) -> int:
@@ -85,4 +82,4 @@ def _seconds(value: float) -> str:
     return f"{value * 1e6:.3g} µs"
 
 
-FIGURES: Mapping[str, Render] = {"fig07": render}
+FIGURES = {"fig07": render}

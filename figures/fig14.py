@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
+import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
 
-from figures.attainment import Render
 from figures.canvas import Grid
-from figures.distributions import Part, frame, key, parts, setups
-from figures.style import GREY, INK, NOTE_SIZE
+from figures.distributions import Part, figure_of, key, parts, setups
+from figures.style import GREY, INK, NOTE_SIZE, bars_of
 
 PARTS: Mapping[str, tuple[str, str]] = {
     "prefill_wait_s": ("prefill wait", "#9ecae1"),
@@ -24,50 +25,45 @@ PARTS: Mapping[str, tuple[str, str]] = {
 }
 EXECUTION = ("prefill_s", "decode_s")
 GRID = Grid(width=2.7, height=1.8, right=1.35, top=0.44)
-WRITTEN = 7.0
+WRITTEN = 0.07
 
 
-def render(stored: Path, presets: bool) -> Figure:
+def render(stored: Path) -> Figure:
     """Draw a panel per source with a stacked bar per set-up."""
-    del presets
     found = parts("requests", stored)
     line = "Sums over finished requests; above each bar the mean seconds from arrival to last token"
-    figure, axes = frame(len(found), GRID, "fig14", line)
-    for ax, part in zip(axes, found, strict=True):
-        _panel(ax, part)
-    axes[0].set_ylabel("Share of time (%)", labelpad=2)
+    figure = figure_of(found, _panel, GRID, "fig14", line)
+    figure.axes[0].set_ylabel("Share of time (%)", labelpad=2)
     return figure
 
 
-def shares(lines: pd.DataFrame) -> tuple[pd.Series, float]:
-    """Return each part's percentage of all requests' time, and the mean time of one in seconds."""
-    seconds = lines[list(PARTS)].dropna().astype(float).clip(lower=0.0)
-    total = seconds.sum()
-    return 100 * total / total.sum(), float(seconds.sum(axis=1).mean())
+def seconds(lines: pd.DataFrame) -> pd.DataFrame:
+    """Return the seconds of every finished request, a column per part."""
+    return lines[list(PARTS)].dropna().astype(float).clip(lower=0.0)
 
 
 def _panel(ax: Axes, part: Part) -> None:
-    names = []
-    for position, (name, lines) in enumerate(setups(part.lines)):
-        percent, mean = shares(lines)
-        names.append(name)
-        bottom = 0.0
-        for column, (_, colour) in PARTS.items():
-            height = float(percent[column])
-            ax.bar(position, height, 0.66, bottom, color=colour, linewidth=0)
-            if height >= WRITTEN:
-                ax.text(
-                    position, bottom + height / 2, f"{height:.0f}", ha="center", va="center",
-                    fontsize=NOTE_SIZE, color="white" if column in EXECUTION else INK,
-                )  # fmt: skip
-            bottom += height
-        ax.text(position, 102, f"{mean:.3g} s", ha="center", fontsize=NOTE_SIZE, color=GREY)
-    ax.set_xticks(range(len(names)), names)
-    ax.set_ylim(0, 100)
-    ax.grid(visible=False, axis="x")
+    spent = pd.concat({name: seconds(lines) for name, lines in setups(part.lines)}, names=["setup"])
+    sns.histplot(
+        spent.melt(var_name="part", value_name="seconds", ignore_index=False).reset_index(),
+        x="setup", weights="seconds", hue="part", hue_order=list(PARTS)[::-1], multiple="fill",
+        palette={column: colour for column, (_, colour) in PARTS.items()}, alpha=1, linewidth=0,
+        shrink=0.66, legend=False, ax=ax,
+    )  # fmt: skip
+    for bars, column in zip(bars_of(ax), PARTS, strict=True):
+        ax.bar_label(
+            bars, label_type="center", fontsize=NOTE_SIZE,
+            fmt=lambda share: f"{100 * share:.0f}" if share >= WRITTEN else "",
+            color="white" if column in EXECUTION else INK,
+        )  # fmt: skip
+    means = [f"{mean:.3g} s" for mean in spent.sum(axis=1).groupby("setup", sort=False).mean()]
+    ax.bar_label(bars_of(ax)[-1], means, padding=2, fontsize=NOTE_SIZE, color=GREY)
+    ax.set(xlim=(-0.6, len(means) - 0.4), ylim=(0, 1), ylabel="")
+    ax.yaxis.set_major_formatter(PercentFormatter(1, symbol=""))
+    ax.tick_params(axis="x", labelsize=NOTE_SIZE)
     ax.set_xlabel("models × requests/s each", labelpad=2)
     ax.set_title(part.title, pad=16)
     key(ax, list(PARTS.values())[::-1], 0.75)
 
 
-FIGURES: Mapping[str, Render] = {"fig14": render}
+FIGURES = {"fig14": render}

@@ -2,59 +2,62 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
+import pandas as pd
+import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from aegaeon.scoring.goodput import PoolUse, fragmentation
-from figures.attainment import Render
+from aegaeon.scoring.goodput import fragmentation
 from figures.canvas import Grid
-from figures.distributions import SIMULATED, Part, frame, parts
+from figures.distributions import SIMULATED, Part, figure_of, parts
 from figures.fig15 import chosen
-from figures.style import GREY, INK, NOTE_SIZE, look
+from figures.style import BARS, GREY, INK, NOTE_SIZE, bars_of, look
 
-GRID = Grid(width=2.3, height=1.7, right=0.5, top=0.44, bottom=0.56)
+GRID = Grid(width=2.3, height=1.7, right=0.5, top=0.5, bottom=0.56)
 PAPER_LIMIT = 80.0
 
 
-def render(stored: Path, presets: bool) -> Figure:
+def render(stored: Path, presets: bool = True) -> Figure:
     """Draw a bar per block shape and one for all: bytes used and unused of what is bound."""
     found = parts("pool", stored)
     if presets:
         eager = parts("pool", stored, (SIMULATED,), "aegaeon_artifact")
         found[1:1] = [Part("the same, artifact’s rules", p.lines) for p in eager]
     line = "Pale: in slabs bound to a shape and unused, each bar at its own peak. Dashed: the paper"
-    figure, axes = frame(len(found), GRID, "fig16", line)
-    for ax, part in zip(axes, found, strict=True):
-        _panel(ax, part)
-    axes[0].set_ylabel("Of the peak allocation (%)", labelpad=2)
+    figure = figure_of(found, _panel, GRID, "fig16", line)
+    figure.axes[0].set_ylabel("Of the peak allocation (%)", labelpad=2)
     return figure
 
 
 def _panel(ax: Axes, part: Part) -> None:
-    lines = chosen(part.lines)
-    lines = lines[lines["config_hash"] == lines["config_hash"].min()]
-    bars: list[tuple[str, PoolUse]] = []
-    for (shape, size), mine in lines.groupby(["shape", "block_bytes"]):
-        bars.append((f"{shape}\n{_bytes(float(size))}", fragmentation(mine)))
-    bars.append(("all\nshapes", fragmentation(lines)))
-    colour = look("aegaeon").colour
-    for position, (_, use) in enumerate(bars):
-        used = 100 * (1 - use.share)
-        ax.bar(position, 100, 0.66, color=colour, alpha=0.2, linewidth=0, zorder=2)
-        ax.bar(position, used, 0.66, color=colour, linewidth=0, zorder=2)
-        ax.text(
-            position, 102, f"{100 * use.share:.0f} % of\n{_bytes(use.allocated)}",
-            ha="center", fontsize=NOTE_SIZE, color=INK if position == len(bars) - 1 else GREY,
+    lines = _smallest(chosen(part.lines))
+    uses = {
+        f"{shape}\n{_bytes(float(str(size)))}": fragmentation(mine)
+        for (shape, size), mine in lines.groupby(["shape", "block_bytes"])
+    } | {"all\nshapes": fragmentation(lines)}
+    used = [100 * (1 - use.share) for use in uses.values()]
+    for heights, alpha in (([100.0] * len(uses), 0.2), (used, 1.0)):
+        sns.barplot(
+            x=list(uses), y=heights, color=look("aegaeon").colour, alpha=alpha, width=0.66,
+            zorder=2, ax=ax, **BARS,
         )  # fmt: skip
+    unused = [f"{100 * use.share:.0f} % of\n{_bytes(use.allocated)}" for use in uses.values()]
+    written = ax.bar_label(bars_of(ax)[0], unused, padding=1, fontsize=NOTE_SIZE, color=GREY)
+    written[-1].set_color(INK)
     ax.axhline(PAPER_LIMIT, color=INK, linewidth=0.8, dashes=(4, 3))
-    ax.set_xticks(range(len(bars)), [name for name, _ in bars])
     ax.set_ylim(0, 100)
-    ax.grid(visible=False, axis="x")
     ax.set_xlabel("shape and bytes per block", labelpad=2)
     ax.set_title(part.title, pad=22)
+
+
+def _smallest(lines: pd.DataFrame) -> pd.DataFrame:
+    """Return the lines of one run: fewest models, lowest rate, first seed."""
+    order = ["num_models", "rate_rps", "seed", "config_hash"]
+    runs = lines[order].drop_duplicates().sort_values(order)
+    smallest: pd.DataFrame = lines[lines["config_hash"] == runs["config_hash"].iloc[0]]
+    return smallest
 
 
 def _bytes(size: float) -> str:
@@ -65,4 +68,4 @@ def _bytes(size: float) -> str:
     return f"{size:.3g} GiB"
 
 
-FIGURES: Mapping[str, Render] = {"fig16": render}
+FIGURES = {"fig16": render}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -11,8 +10,8 @@ from matplotlib.figure import Figure
 
 from aegaeon.results.store import load_stored
 from aegaeon.scoring.goodput import Sweep, common, sweep
-from figures.attainment import Panel, Render, draw
-from figures.canvas import Grid, canvas, footnote
+from figures.attainment import Panel, draw
+from figures.canvas import Grid, canvas, footnote, over_seeds
 from figures.style import look, ordered
 
 PANEL = Panel("live_compare", "Live, 6 models on 2 instances")
@@ -21,7 +20,7 @@ GRID = Grid(width=3.2, height=1.9, right=1.36, note=0.5)
 SPLIT = "Aegaeon: 1 prefill + 1 decoding instance, so half of what the others decode on"
 
 
-def render(stored: Path, presets: bool) -> Figure:
+def render(stored: Path, presets: bool = True) -> Figure:
     """Draw measured attainment per system, and as hollow marks what the simulator predicts."""
     table = load_stored(PANEL.name, stored)
     data, machine = _sweep(table), common(table, "machine", PANEL.name)
@@ -29,11 +28,10 @@ def render(stored: Path, presets: bool) -> Figure:
     draw(ax, PANEL, data, GRID, presets)
     ax.set_ylabel("SLO attainment (%)", labelpad=2)
     source = f"{data.source.capitalize()} · {data.gpus} instances of vLLM on {machine}"
-    seeds = f"{data.seeds} seeds, band min–max" if data.seeds > 1 else "1 seed"
     marks = "Numbers: largest load at 90 % (dashed)"
     if _predict(ax, stored, presets):
         marks += ". Hollow: predicted by the simulator"
-    footnote(figure, GRID, [f"{source} · {seeds}", SPLIT, marks])
+    footnote(figure, GRID, [f"{source} · {over_seeds(data.seeds)}", SPLIT, marks])
     return figure
 
 
@@ -57,4 +55,4 @@ def _predict(ax: Axes, stored: Path, presets: bool) -> bool:
     return True
 
 
-FIGURES: Mapping[str, Render] = {"live_compare": render}
+FIGURES = {"live_compare": render}

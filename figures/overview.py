@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
+import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from aegaeon.results.store import load_stored
 from aegaeon.scoring.goodput import Sweep, sweep
-from figures.attainment import Panel, Render
+from figures.attainment import Panel
 from figures.canvas import Grid, canvas, footnote, provenance
 from figures.header import load_label
 from figures.paper import Reference, Stated, references
-from figures.style import GREY, INK, LABEL_SIZE, MAIN, NOTE_SIZE, ROW_SIZE, Look, look
+from figures.style import (
+    BARS,
+    GREY,
+    INK,
+    LABEL_SIZE,
+    MAIN,
+    NOTE_SIZE,
+    ROW_SIZE,
+    Look,
+    look,
+    palette,
+)
 
 PANELS = (
     Panel("fig11a", "0.1 req/s per model"),
@@ -27,39 +38,37 @@ GRID = Grid(
 )
 
 
-def render(stored: Path, presets: bool) -> Figure:
+def render(stored: Path) -> Figure:
     """Draw one row of panels, a bar per system, hollow diamonds where the paper states a value."""
-    del presets
     figure, axes = canvas(1, len(PANELS), GRID)
     sweeps = [sweep(load_stored(panel.name, stored), panel.name) for panel in PANELS]
     for ax, panel, data in zip(axes, PANELS, sweeps, strict=True):
         _bars(ax, data, references().get(panel.name, Reference()))
         ax.set_title(panel.title, fontsize=9)
-    for row, name in enumerate(MAIN):
-        axes[0].annotate(
-            look(name).label, (0, row), (-6, 0), ("axes fraction", "data"), "offset points",
-            ha="right", va="center_baseline", fontsize=LABEL_SIZE, color=look(name).ink,
-            weight="bold" if row == 0 else "normal",
-        )  # fmt: skip
-    sources = " / ".join(dict.fromkeys(provenance(data) for data in sweeps))
+        ax.tick_params(axis="y", length=0, pad=6, labelleft=ax is axes[0])
+    axes[0].set_yticks(range(len(MAIN)), [look(name).label for name in MAIN], fontsize=LABEL_SIZE)
+    for label, name in zip(axes[0].get_yticklabels(), MAIN, strict=True):
+        label.set(color=look(name).ink, weight="bold" if name == "aegaeon" else "normal")
+    sources = " / ".join(dict.fromkeys(provenance(data, "their mean") for data in sweeps))
     footnote(figure, GRID, [f"{sources}. ◇ stated by the paper"])
     return figure
 
 
 def _bars(ax: Axes, data: Sweep, reference: Reference) -> None:
     """Draw a bar per system as long as its load at 90 %."""
-    for row, name in enumerate(MAIN):
-        if name in data.mean:
-            at = data.crossing(name)
-            length = at.x if at else 0.0
-            ax.barh(row, length, height=0.56, color=look(name).colour, alpha=0.85, zorder=2)
-            label = load_label(at, float(data.mean.index[0]), data.axis)
-            _numbers(ax, (length, row), label, look(name), reference.models.get(name))
-    ax.set_ylim(len(MAIN) - 0.5, -0.5)
-    ax.set_yticks([])
+    found = {name: data.crossing(name) for name in MAIN if name in data.mean}
+    loads = {name: at.x if at else 0.0 for name, at in found.items()}
+    sns.barplot(
+        x=list(loads.values()), y=list(loads), hue=list(loads), order=MAIN, palette=palette(loads),
+        width=0.56, alpha=0.85, zorder=2, ax=ax, **BARS,
+    )  # fmt: skip
+    for name, at in found.items():
+        label = load_label(at, float(data.mean.index[0]), data.axis)
+        end = (loads[name], MAIN.index(name))
+        _numbers(ax, end, label, look(name), reference.models.get(name))
     ax.set_xlim(0, 105)
     ax.set_xticks([0, 20, 40, 60, 80])
-    ax.grid(visible=False)
+    ax.grid(visible=False, axis="y")
     ax.grid(visible=True, axis="x")
     ax.set_xlabel("Models at 90 % attainment", labelpad=2)
 
@@ -86,4 +95,4 @@ def _numbers(
     )  # fmt: skip
 
 
-FIGURES: Mapping[str, Render] = {"overview": render}
+FIGURES = {"overview": render}

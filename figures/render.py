@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from rich.progress import track
 
 from aegaeon.errors import UserError
-from aegaeon.results.files import atomic
-from figures import REGISTRY
+from aegaeon.files import atomic
+from figures import REGISTRY, draw
 from figures.style import STYLE_FILE
 
 # A key set to None is left out, so no file carries a date or a version.
@@ -36,7 +36,7 @@ def render(
     for name in track(chosen, "Drawing", disable=not progress, transient=True):
         # The default style first, so that a user's matplotlibrc changes nothing.
         with matplotlib.style.context(["default", STYLE_FILE]):
-            figure = REGISTRY[name](stored, presets)
+            figure = draw(name, stored, presets=presets)
             written += [_save(figure, out / f"{name}.{kind}", kind) for kind in METADATA]
     return written
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
+from typing import Any
 
+from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
+from matplotlib.container import BarContainer
 
 STYLE_FILE = Path(__file__).with_name("aegaeon.mplstyle")
 GREY = "#777777"
@@ -13,6 +18,10 @@ INK = "#333333"
 NOTE_SIZE = 6.8
 LABEL_SIZE = 8.0
 ROW_SIZE = 7.6
+# seaborn's errorbar from the least to the largest value of the seeds, as a pale band.
+OVER_SEEDS: dict[str, Any] = {"errorbar": ("pi", 100), "err_kws": {"linewidth": 0}}
+# seaborn's bars in the very colour they are given, without a legend or an interval.
+BARS: dict[str, Any] = {"saturation": 1.0, "linewidth": 0, "legend": False, "errorbar": None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +92,23 @@ def look(system: str) -> Look:
     return known.get(system) or Look(system, GREY, "v")
 
 
+def palette(systems: Iterable[str]) -> dict[str, str]:
+    """Return the colour of every system, as seaborn's `palette`."""
+    return {name: look(name).colour for name in systems}
+
+
+def series(names: Iterable[str]) -> dict[str, str]:
+    """Return a colour for every set-up or size, in order, as seaborn's `palette`."""
+    return dict(zip(names, cycle(SERIES)))
+
+
 def ordered(systems: list[str], presets: bool) -> list[str]:
     """Sort systems as in `LOOKS`, newcomers last by name; leave out presets if asked."""
     rank = {name: position for position, name in enumerate((*LOOKS, *OTHERS, *TARGETS))}
     kept = [name for name in systems if presets or not look(name).is_preset]
     return sorted(kept, key=lambda name: (rank.get(name, len(rank)), name))
+
+
+def bars_of(ax: Axes) -> list[BarContainer]:
+    """Return the bars that were drawn on `ax`, a container a series."""
+    return [bars for bars in ax.containers if isinstance(bars, BarContainer)]

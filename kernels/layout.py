@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import prod
 from typing import TYPE_CHECKING
 
 from kernels.region import Region, join
@@ -87,11 +86,6 @@ class KvLayout:
     def chunk(self) -> int:
         """Bytes of the shortest contiguous run that a block is made of."""
         return min(region.chunk for region in self.regions)
-
-    @property
-    def chunks(self) -> int:
-        """How many contiguous runs a block is made of."""
-        return sum(prod(region.sizes) for region in self.regions)
 
     def check(self, tensors: Sequence[Tensor]) -> None:
         """Raise ValueError unless `tensors` lie as those that the layout was derived from."""

@@ -1,1 +1,1 @@
-"""Cost models: fits of measured profiles, a calibrated roofline, and what policies are given."""
+"""Cost models: fits of measured times, a calibrated roofline, and the choice between them."""

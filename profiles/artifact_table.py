@@ -1,4 +1,4 @@
-"""Read measured latencies: a CSV with one row per model, device, tp, prompt length and batch."""
+"""The artifact's measured latencies: a row per model, device, tp, prompt length and batch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SOURCE = (
     "latency profiles of the public artifact of Aegaeon (SOSP'25), "
     "DOI 10.5281/zenodo.16673199, Apache-2.0"
 )
-# Our model types by their names in the artifact's profiles.
+# Our model types by the artifact's names.
 TYPES = {
     "qwen2.5-7b": "qwen2.5-7b",
     "yi-1.5-6b": "yi-1.5-6b",
@@ -26,17 +26,17 @@ TYPES = {
 DEVICES = ("h800", "h100", "h20", "a100", "a10")
 PREFILL, DECODE = "trimmed_prefill_latency_s", "trimmed_decode_latency_s"
 COLUMNS = ("model", "device", "tp", "input_len", "batch_size", PREFILL, DECODE, "valid")
-# The artifact's grid reserves 10 generated tokens, so we infer contexts input_len + 1 ... + 9.
+# The artifact's grid reserves 10 generated tokens: contexts are input_len + 1 to input_len + 9.
 MEAN_GENERATED = 5
-# Without prompts this long, the cost of a long context cannot be told from that of a large batch.
+# With shorter prompts alone, a long context's cost cannot be told from a large batch's.
 MIN_LONGEST = 1024
 
 
 def read_measurements(path: Path) -> pd.DataFrame:
-    """Return the valid rows of the CSV at `path`, with `model` and `device` named our way.
+    """Return the valid rows of the CSV at `path`, with our names of models and devices.
 
     Raises:
-        UserError: no table, a column is missing, or a latency in seconds is not positive.
+        UserError: the file is no table, a column is missing, or a latency is not positive.
     """
     try:
         table = pd.read_csv(path)

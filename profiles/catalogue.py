@@ -23,7 +23,7 @@ def _entry(group: str, name: str) -> dict[Any, Any]:
 
 
 def load_model(model_type: str, name: str | None = None) -> ModelSpec:
-    """Return `conf/model/<model_type>.yaml` as a model called `name`, or like its type."""
+    """Return `conf/model/<model_type>.yaml` as a model with `name`, by default its type."""
     entry = _entry("model", model_type)
     try:
         return ModelSpec(name=name or model_type, **entry)

@@ -1,4 +1,4 @@
-"""What policies and backends are told that models cost: a measured fit, or else the roofline."""
+"""The cost models that policies and backends get: a measured fit, or else the roofline."""
 
 from __future__ import annotations
 
@@ -8,10 +8,19 @@ from pathlib import Path
 
 import numpy as np
 
-from aegaeon.core import CostModel, DeviceSpec, ModelCost, ModelSpec
+from aegaeon.core import (
+    CostModel,
+    DecodeCost,
+    DeviceSpec,
+    ModelCost,
+    ModelSpec,
+    PrefillCost,
+    SwitchCost,
+)
 from aegaeon.errors import UserError
+from profiles.files import FOLDER
 from profiles.roofline import load_roofline, predict, rank_kv_bytes
-from profiles.store import FOLDER, DecodeFit, PrefillFit, SwitchFit, load, profile_path
+from profiles.store import load, profile_path
 
 
 def cost_model(
@@ -19,9 +28,9 @@ def cost_model(
 ) -> dict[str, ModelCost]:
     """Return the cost of each model on `device`, by the model's name.
 
-    A pair of device and model type with a profile in `folder` (default: the committed ones) at
-    the model's degree uses it; any other pair uses the roofline, and says so in `source`. A folder
-    without a `roofline.json` gets the committed one.
+    A model type with a profile for `device` and the model's degree in `folder` (default: the
+    committed profiles) uses the profile. Any other model type uses the roofline, and `source` says
+    so. A folder without a `roofline.json` uses the committed one.
 
     Raises:
         UserError: a profile or `roofline.json` cannot be used.
@@ -42,29 +51,21 @@ def _cost(spec: ModelSpec, device: DeviceSpec, folder: Path) -> ModelCost:
     if switch is None:
         # A device copy of prefetched weights reads and writes every byte (paper section 5).
         copy_s = 2 * weight_bytes / device.memory_bandwidth
-        switch = SwitchFit(weight_bytes / device.link_bandwidth, copy_s)
+        switch = SwitchCost(weight_bytes / device.link_bandwidth, copy_s)
     return ModelCost(
-        prefill_floor_s=prefill.floor_s,
-        prefill_base_s=prefill.base_s,
-        prefill_token_s=prefill.token_s,
-        prefill_token_sq_s=prefill.token_sq_s,
-        decode_base_s=decode.base_s,
-        decode_context_s=decode.context_s,
-        decode_request_s=decode.request_s,
-        switch_s=switch.switch_s,
-        activate_s=switch.activate_s,
+        prefill=prefill,
+        decode=decode,
+        switch=switch,
         weight_bytes=weight_bytes,
         kv_bytes_per_token=rank_kv_bytes(spec),
         source=source,
-        prefill_curve=prefill.curve,
-        prefill_prompt_s=prefill.prompt_s,
-        decode_curve=decode.curve,
     )
 
 
 def _times(
     spec: ModelSpec, device: DeviceSpec, folder: Path
-) -> tuple[PrefillFit, DecodeFit, SwitchFit | None, str]:
+) -> tuple[PrefillCost, DecodeCost, SwitchCost | None, str]:
+    """Return the three costs and their source; no switch means that nothing measured it."""
     path = profile_path(folder, device.name, spec.type, spec.tp)
     if path.is_file():
         fit = load(device.name, spec.type, spec.tp, folder)
@@ -78,8 +79,8 @@ def _times(
 def perturbed(costs: CostModel, sigma: float, seed: int) -> dict[str, ModelCost]:
     """Return costs that are wrong by lognormal factors exp(sigma * N(0, 1)), for experiments.
 
-    Each model draws three factors, for its prefill, decode and switch times; sizes stay true.
-    The same `seed` gives the same factors whatever the order of `costs`.
+    Each model draws three factors, for its prefill, decode and switch times; sizes stay true. The
+    factors depend on `seed` and on the names, not on the order of `costs`.
     """
     if sigma < 0:
         raise UserError(f"sigma of mis-predicted costs must be >= 0, got {sigma}; 0 is exact")
@@ -90,18 +91,9 @@ def perturbed(costs: CostModel, sigma: float, seed: int) -> dict[str, ModelCost]
         cost = costs[name]
         wrong[name] = replace(
             cost,
-            prefill_floor_s=cost.prefill_floor_s * prefill,
-            prefill_base_s=cost.prefill_base_s * prefill,
-            prefill_token_s=cost.prefill_token_s * prefill,
-            prefill_token_sq_s=cost.prefill_token_sq_s * prefill,
-            decode_base_s=cost.decode_base_s * decode,
-            decode_context_s=cost.decode_context_s * decode,
-            decode_request_s=cost.decode_request_s * decode,
-            switch_s=cost.switch_s * switch,
-            activate_s=cost.activate_s * switch,
-            prefill_curve=tuple([(n, s * prefill) for n, s in cost.prefill_curve]),
-            prefill_prompt_s=cost.prefill_prompt_s * prefill,
-            decode_curve=tuple([(n, s * decode) for n, s in cost.decode_curve]),
+            prefill=cost.prefill.scaled(prefill),
+            decode=cost.decode.scaled(decode),
+            switch=cost.switch.scaled(switch),
             source=f"{cost.source}, off by lognormal sigma {sigma:g}" if sigma else cost.source,
         )
     return wrong

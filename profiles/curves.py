@@ -1,8 +1,8 @@
 """Fits of step times that no straight line follows: measured curves over tokens or the batch.
 
-On a CPU a step of two requests takes a third longer than one of a single request, and eight little
-longer than two; on a GPU captured graphs and tiles make steps of their own. A curve has a point
-at every measured size, far enough from the one before to tell them apart.
+On a CPU, a step of two requests takes a third longer than a step of one, and a step of eight
+little longer than a step of two. On a GPU, captured graphs and tiles add jumps. A curve has a point
+at every measured size that is at least 1.4 times the size of the point before.
 """
 
 from __future__ import annotations
@@ -13,30 +13,30 @@ from typing import Any
 
 import numpy as np
 
-from profiles.artifact_fit import features, fit_decode, fit_prefill, rounded
-from profiles.leastsq import Array, relative
-from profiles.store import DecodeFit, PrefillFit
+from aegaeon.core import DecodeCost, PrefillCost
+from profiles.affine import features, fit_decode, fit_prefill
+from profiles.leastsq import Array, relative, rounded
 
 _APART = 1.4
 
 
-def prefill_curve(x: Array, seconds: Array) -> PrefillFit:
-    """Fit prefills of equal prompts: x of shape (n, 2) holds their length and number."""
+def prefill_curve(x: Array, seconds: Array) -> PrefillCost:
+    """Fit prefills of equal prompts: x, shape (n, 2), has their length and number."""
     prompts, tokens, tokens_sq = features(x)
     curve, token_sq_s, prompt_s = _fit(tokens, [tokens_sq, prompts - 1], seconds)
     straight = fit_prefill(x, seconds)
     return replace(straight, token_sq_s=token_sq_s, curve=curve, prompt_s=prompt_s)
 
 
-def decode_curve(x: Array, seconds: Array) -> DecodeFit:
-    """Fit decode steps: x of shape (n, 2) holds the mean context and the batch."""
+def decode_curve(x: Array, seconds: Array) -> DecodeCost:
+    """Fit decode steps: x, shape (n, 2), has the mean context and the batch."""
     batch, context, _ = features(x)
     curve, context_s = _fit(batch, [context], seconds)
     return replace(fit_decode(x, seconds), context_s=context_s, curve=curve)
 
 
 def _fit(sizes: Array, others: Sequence[Array], seconds: Array) -> tuple[Any, ...]:
-    """Return the curve over `sizes` and the slope over each of `others`: least relative errors."""
+    """Return the curve over `sizes` and the slope over each of `others`, by relative errors."""
     places = _places(sizes)
     columns = np.column_stack([_shares(sizes, places), *others])
     found = rounded(relative(columns, seconds))
@@ -53,7 +53,7 @@ def _places(sizes: Array) -> Array:
 
 
 def _shares(sizes: Array, places: Array) -> Array:
-    """Return what each of the curve's points has in its height at each size, shape (n, points)."""
+    """Return each point's weight in the curve's height at each size, shape (n, points)."""
     right = np.searchsorted(places, sizes).clip(1, len(places) - 1)
     low, high = places[right - 1], places[right]
     along = (np.maximum(sizes, low) - low) / (high - low)

@@ -1,18 +1,17 @@
-"""What the live engine takes on a device beside steps: `<device>/engine.json`.
+"""What the live engine takes on a device in addition to steps: `<device>/engine.json`.
 
-A policy plans without it; the simulator adds it, and the host link's measured speed, where it is.
+Policies plan without the overheads; the simulator adds them, and uses the host link's measured
+speed.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from aegaeon.core import DeviceSpec, Overheads
-from aegaeon.errors import UserError
-from profiles.store import FOLDER, SCHEMA, UNITS, read_json, write_json
+from profiles.files import FOLDER, SCHEMA, UNITS, check_number, read_json, unfit, write_json
 
 FILE = "engine.json"
 MEASURE = "aegaeon profile measure"
@@ -20,9 +19,9 @@ MEASURE = "aegaeon profile measure"
 
 @dataclass(frozen=True, slots=True)
 class EngineProfile:
-    """One engine on one device: its overheads, its link (bytes/s), and what a switch costs.
+    """One engine on one device: its overheads, its link's bytes per second, its switches.
 
-    A change of model takes `switch_base_s` and `switch_byte_s` per byte of weights.
+    A change of model takes `switch_base_s`, and `switch_byte_s` per byte of weights.
     """
 
     device: str
@@ -34,7 +33,7 @@ class EngineProfile:
 
 
 def engine_path(folder: Path, device: str) -> Path:
-    """Return where a device's engine profile lies."""
+    """Return the path of a device's engine profile."""
     return folder / device / FILE
 
 
@@ -46,7 +45,7 @@ def save_engine(profile: EngineProfile, folder: Path = FOLDER) -> Path:
 
 
 def load_engine(device: str, folder: Path = FOLDER) -> EngineProfile | None:
-    """Read and check a device's engine profile, None if nobody measured it; or UserError."""
+    """Read and check a device's engine profile; None if there is none, `UserError` if unfit."""
     path = engine_path(folder, device)
     if not path.is_file():
         return None
@@ -56,23 +55,18 @@ def load_engine(device: str, folder: Path = FOLDER) -> EngineProfile | None:
         overheads = Overheads(**content.pop("overheads"))
         profile = EngineProfile(overheads=overheads, **content)
     except (KeyError, TypeError) as error:
-        raise _unfit(path, f"it lacks a key or has one too many: {error}") from error
+        raise unfit(path, f"it lacks a key or has one too many: {error}", MEASURE) from error
     if (schema, units, profile.device) != (SCHEMA, UNITS, device):
-        raise _unfit(path, f"it must be of schema {SCHEMA}, in {UNITS}, and of {device}")
-    numbers = asdict(overheads) | {"switch_base_s": profile.switch_base_s}
-    numbers |= {"switch_byte_s": profile.switch_byte_s, "kv_bandwidth": profile.kv_bandwidth}
-    for key, value in numbers.items():
-        if not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
-            raise _unfit(path, f"`{key}` must be finite and >= 0, found {value!r}")
-    if not profile.kv_bandwidth:
-        raise _unfit(path, "`kv_bandwidth` must be greater than 0")
+        why = f"it must be of schema {SCHEMA}, in {UNITS}, and of {device}"
+        raise unfit(path, why, MEASURE)
+    _check(path, profile)
     return profile
 
 
 def measured_device(device: DeviceSpec, folder: Path | None = None) -> tuple[DeviceSpec, Overheads]:
     """Return `device` with its link as the live engine measured it, and the engine's overheads.
 
-    A device without an engine profile is returned as it is, without overheads.
+    A device without an engine profile is returned unchanged, without overheads.
     """
     profile = load_engine(device.name, folder or FOLDER)
     if profile is None:
@@ -81,5 +75,12 @@ def measured_device(device: DeviceSpec, folder: Path | None = None) -> tuple[Dev
     return link, profile.overheads
 
 
-def _unfit(path: Path, why: str) -> UserError:
-    return UserError(f"{path}: {why}; make it again with `{MEASURE}`")
+def _check(path: Path, profile: EngineProfile) -> None:
+    overheads = asdict(profile.overheads)
+    if not isinstance(overheads.pop("inline_copies"), bool):
+        raise unfit(path, "`inline_copies` must be true or false", MEASURE)
+    speeds = ("kv_bandwidth", "switch_base_s", "switch_byte_s")
+    for key, value in (overheads | {name: getattr(profile, name) for name in speeds}).items():
+        check_number(value, key, path, MEASURE)
+    if not profile.kv_bandwidth:
+        raise unfit(path, "`kv_bandwidth` must be greater than 0", MEASURE)

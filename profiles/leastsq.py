@@ -1,7 +1,7 @@
 """Least squares with non-negative coefficients, and the piecewise fit of prefill times.
 
-All fits here minimise the *relative* residual, prediction / measurement - 1, because a policy
-compares a 10 ms step with a 200 ms prefill and both have to be right.
+Every fit minimises the *relative* residual, prediction / measurement - 1: a policy compares a
+10 ms step with a 200 ms prefill, and both must be right.
 """
 
 from __future__ import annotations
@@ -16,10 +16,20 @@ Array = NDArray[np.float64]
 _ROUNDS = 50
 
 
+def six_digits(value: float) -> float:
+    """Return a value with six digits: more than the data hold, and the same on every machine."""
+    return float(f"{value:.6g}")
+
+
+def rounded(values: Array) -> list[float]:
+    """Return the values, shape (n,), with six digits each."""
+    return [six_digits(value) for value in values.tolist()]
+
+
 def nonnegative(x: Array, y: Array) -> Array:
     """Return c >= 0, shape (k,), that minimises ||x c - y||, for x of shape (n, k) and small k.
 
-    The optimum is the unconstrained solution on its own support, so trying every support finds it.
+    The optimum is the unconstrained solution on the optimum's support, so every support is tried.
     """
     k = x.shape[1]
     scale = np.abs(x).max(axis=0)
@@ -52,8 +62,8 @@ def relative(x: Array, y: Array, lower: Array | None = None) -> Array:
 def floored(x: Array, y: Array, size: Array, lower: Array | None = None) -> tuple[float, Array]:
     """Fit y = max(floor, x c): return the floor and c >= lower, shape (k,).
 
-    Each start puts the points whose `size` is at most some value on the floor; then points move to
-    the side that predicts more for them until none moves. The best of all starts is kept.
+    Each start puts the points up to some `size` on the floor. Points then move to the side with the
+    larger prediction until no point moves. The start with the least error is kept.
     """
     need = x.shape[1] + 1
     best: tuple[float, Array] = (0.0, relative(x, y, lower))

@@ -1,6 +1,6 @@
 """A calibrated roofline: step times of any model on any device from their public numbers.
 
-`aegaeon profile roofline` calibrates its constants against the committed fits.
+`aegaeon profile roofline` calibrates the constants against the committed fits.
 """
 
 from __future__ import annotations
@@ -9,25 +9,24 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from aegaeon.core import DeviceSpec, ModelSpec
-from aegaeon.errors import UserError
-from profiles.store import FOLDER, SCHEMA, UNITS, DecodeFit, PrefillFit, read_json
+from aegaeon.core import DecodeCost, DeviceSpec, ModelSpec, PrefillCost
+from profiles.files import FOLDER, SCHEMA, UNITS, read_json, unfit
 
 RECALIBRATE = "aegaeon profile roofline"
-# GEMMs work on tiles of 64 rows, so a smaller batch costs as much: H20's steps jump at 64 and 128.
+# GEMMs work on tiles of 64 rows, so a smaller batch costs as much: steps on H20 jump at 64 and 128.
 TILE_ROWS = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Constants:
-    """What spec sheets do not say; calibrated together over all committed fits.
+    """Numbers that no spec sheet has, calibrated together over all committed fits.
 
     Attributes:
-        layer_s: seconds that launching one layer's kernels takes, per step.
+        layer_s: seconds to launch one layer's kernels, per step.
         memory_efficiency: share of the peak memory bandwidth that reads of weights and KV reach.
         mfu: share of the peak FLOP/s that matrix products reach.
         request_s: seconds of sampling and bookkeeping per request and decode step.
-        collective_s: seconds that starting one all-reduce takes (two per layer when tp > 1).
+        collective_s: seconds to start one all-reduce (two per layer when tp > 1).
         collective_bandwidth: bytes per second that an all-reduce moves through one rank.
     """
 
@@ -48,31 +47,31 @@ class Roofline:
 
 
 def matrix_parameters(spec: ModelSpec) -> float:
-    """Weights that every token is multiplied with: projections and FFN, no embeddings."""
+    """Return the number of weights that each token is multiplied with: no embeddings."""
     attention = 2 * spec.hidden * (spec.heads + spec.kv_heads) * spec.head_dim
     return float(spec.layers * (attention + 3 * spec.hidden * spec.ffn))
 
 
 def rank_kv_bytes(spec: ModelSpec) -> int:
-    """Bytes of KV per token on one rank; a KV head is copied when there are more ranks."""
+    """Return the bytes of KV per token on one rank; ranks in excess of KV heads hold copies."""
     heads = math.ceil(spec.kv_heads / spec.tp)
     return 2 * spec.layers * heads * spec.head_dim * spec.dtype_bytes
 
 
 def rank_attention_flops(spec: ModelSpec) -> float:
-    """FLOP of causal attention over a prompt on one rank, per squared token of its length."""
+    """Return the FLOP of causal attention on one rank, per square of the prompt's length."""
     return 2.0 * spec.layers * spec.heads * spec.head_dim / spec.tp
 
 
 def collective_bytes(spec: ModelSpec) -> float:
-    """Bytes that one rank sends per token of a step: two ring all-reduces per layer."""
+    """Return the bytes that one rank sends per token: two ring all-reduces per layer."""
     ring = 2 * (spec.tp - 1) / spec.tp
     return 2 * spec.layers * ring * spec.hidden * spec.dtype_bytes
 
 
 def predict(
     spec: ModelSpec, device: DeviceSpec, constants: Constants
-) -> tuple[PrefillFit, DecodeFit]:
+) -> tuple[PrefillCost, DecodeCost]:
     """Return the roofline's coefficients, in seconds, for `spec` on ranks of `device`."""
     flops = device.peak_flops * constants.mfu
     bandwidth = device.memory_bandwidth * constants.memory_efficiency
@@ -82,13 +81,13 @@ def predict(
     if spec.tp > 1:
         launch += 2 * spec.layers * constants.collective_s
     weights = max(spec.weight_bytes / spec.tp / bandwidth, TILE_ROWS * token)
-    prefill = PrefillFit(
+    prefill = PrefillCost(
         floor_s=launch + weights,
         base_s=launch,
         token_s=token + sent,
         token_sq_s=rank_attention_flops(spec) / flops,
     )
-    decode = DecodeFit(
+    decode = DecodeCost(
         base_s=launch + weights,
         context_s=rank_kv_bytes(spec) / bandwidth,
         request_s=token + sent + constants.request_s,
@@ -101,19 +100,14 @@ def load_roofline(folder: Path = FOLDER) -> Roofline:
     path = folder / "roofline.json"
     content = read_json(path, RECALIBRATE)
     if (content.get("schema"), content.get("units")) != (SCHEMA, UNITS):
-        raise UserError(
-            f"{path}: `schema` must be {SCHEMA} and `units` {UNITS!r}; "
-            f"make it again with `{RECALIBRATE}`"
-        )
+        why = f"`schema` must be {SCHEMA} and `units` {UNITS!r}"
+        raise unfit(path, why, RECALIBRATE)
     try:
         constants = Constants(**content["constants"])
         values = [float(getattr(constants, name)) for name in Constants.__slots__]
         roofline = Roofline(constants, float(content["median_error"]))
     except (KeyError, TypeError, ValueError) as error:
-        message = f"{path}: missing or wrong key {error}; make it again with `{RECALIBRATE}`"
-        raise UserError(message) from error
+        raise unfit(path, f"missing or wrong key {error}", RECALIBRATE) from error
     if not all(math.isfinite(value) and value > 0 for value in values):
-        raise UserError(
-            f"{path}: constants must be finite and > 0; make it again with `{RECALIBRATE}`"
-        )
+        raise unfit(path, "constants must be finite and > 0", RECALIBRATE)
     return roofline

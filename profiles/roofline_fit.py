@@ -1,4 +1,7 @@
-"""Calibrate the roofline's constants against the committed fits, and tabulate both errors."""
+"""Calibrate the roofline's constants against the committed fits, and score the result.
+
+`aegaeon profile roofline` does so.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,8 @@ from aegaeon.core import DeviceSpec, ModelSpec
 from aegaeon.errors import UserError
 from profiles.artifact_table import DEVICES
 from profiles.catalogue import load_device, load_model
-from profiles.leastsq import Array, relative
+from profiles.files import FOLDER, SCHEMA, UNITS, write_json
+from profiles.leastsq import Array, relative, six_digits
 from profiles.roofline import (
     TILE_ROWS,
     Constants,
@@ -22,21 +26,21 @@ from profiles.roofline import (
     rank_attention_flops,
     rank_kv_bytes,
 )
-from profiles.store import FOLDER, REFIT, SCHEMA, UNITS, Profile, load, write_json
+from profiles.roofline_table import error_table
+from profiles.store import REFIT, Profile, load
 
 PROMPTS = (16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
 BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 200)
 CONTEXTS = (16, 64, 256, 1024)
 MAX_CONTEXT = 4096
-# Only where the alternation starts: which side of the roof the weights of a model are on.
+# Where the alternation starts: these decide which side of the roof a model's weights are on.
 START = Constants(1e-4, 0.9, 0.6, 5e-5, 1e-4, 1e11)
 ROUNDS = 20
-MARK = "<!-- errors -->"
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A committed fit with the model (at the fit's tp) and the device it belongs to."""
+    """A committed fit with its model (at the fit's tp) and its device."""
 
     profile: Profile
     spec: ModelSpec
@@ -64,7 +68,7 @@ def _grid(batches: Sequence[int]) -> list[tuple[int, int]]:
 def _equations(pair: Pair, constants: Constants) -> tuple[Array, Array]:
     """Return rows (n, 6) and the fit's seconds (n,): the roofline is linear in `_unknowns`.
 
-    `constants` only decide which side of the roof the weights are on.
+    `constants` decide which side of the roof the weights are on, and nothing else.
     """
     spec, device, fit = pair.spec, pair.device, pair.profile
     launch = np.array([spec.layers, 0, 0, 0, 2 * spec.layers * (spec.tp > 1), 0], dtype=float)
@@ -85,7 +89,7 @@ def _equations(pair: Pair, constants: Constants) -> tuple[Array, Array]:
     for batch, context in _grid(BATCHES):
         kv = context * rank_kv_bytes(spec) * read
         rows.append(launch + weights + kv + batch * (token + sent + request))
-        seconds.append(fit.decode.seconds(batch, context))
+        seconds.append(fit.decode.step_s(batch, context))
     return np.array(rows), np.array(seconds)
 
 
@@ -99,7 +103,7 @@ def calibrate(pairs: Sequence[Pair]) -> Constants:
     """Return the constants with the least relative error over all pairs, six digits each.
 
     Raises:
-        UserError: the fits cannot tell all six apart; they need pairs with tp > 1 too.
+        UserError: the pairs do not determine all six constants; pairs with tp > 1 are needed.
     """
     constants = START
     for _ in range(ROUNDS):
@@ -109,7 +113,7 @@ def calibrate(pairs: Sequence[Pair]) -> Constants:
         if min(layer, read, compute, request, collective, sent) <= 0:
             raise UserError("the profiles cannot determine the roofline; add measured pairs")
         found = (layer, 1 / read, 1 / compute, request, collective, 1 / sent)
-        previous, constants = constants, Constants(*(float(f"{value:.6g}") for value in found))
+        previous, constants = constants, Constants(*map(six_digits, found))
         if constants == previous:
             break
     return constants
@@ -120,12 +124,12 @@ def errors(pair: Pair, constants: Constants) -> tuple[Array, Array]:
     prefill, decode = predict(pair.spec, pair.device, constants)
     fit = pair.profile
     prefills = [prefill.seconds(n, n * n) / fit.prefill.seconds(n, n * n) for n in PROMPTS]
-    steps = [decode.seconds(b, c) / fit.decode.seconds(b, c) for b, c in _grid(BATCHES)]
+    steps = [decode.step_s(b, c) / fit.decode.step_s(b, c) for b, c in _grid(BATCHES)]
     return np.abs(np.array(prefills) - 1), np.abs(np.array(steps) - 1)
 
 
 def held_out_errors(pairs: Sequence[Pair]) -> list[dict[str, float]]:
-    """Score each pair with constants calibrated without any pair of its device and degree."""
+    """Score each pair with constants from the pairs of other devices or degrees."""
     scores = []
     constants: dict[tuple[str, int], Constants] = {}
     for pair in pairs:
@@ -145,7 +149,7 @@ def held_out_errors(pairs: Sequence[Pair]) -> list[dict[str, float]]:
 
 
 def recalibrate(folder: Path = FOLDER) -> str:
-    """Write `roofline.json` under `folder`; return a Markdown table of all held-out errors."""
+    """Write `roofline.json` under `folder`; return the Markdown table of held-out errors."""
     pairs = committed(folder)
     scores = held_out_errors(pairs)
     worse = [max(s["prefill_median_error"], s["decode_median_error"]) for s in scores]
@@ -160,32 +164,4 @@ def recalibrate(folder: Path = FOLDER) -> str:
         },
     }
     write_json(folder / "roofline.json", content)
-    return _table(pairs, scores)
-
-
-def _table(pairs: Sequence[Pair], scores: Sequence[dict[str, float]]) -> str:
-    head = "device | model | tp | points | fit: prefill | fit: decode"
-    lines = [f"| {head} | roofline: prefill | roofline: decode |", "|---" * 8 + "|"]
-    for pair, score in zip(pairs, scores, strict=True):
-        fit = pair.profile
-        cells = [fit.device, fit.model, str(fit.tp), str(fit.prefill_quality.points)]
-        for quality in (fit.prefill_quality, fit.decode_quality):
-            cells.append(_cell(quality.held_out_median_error, quality.held_out_p90_error))
-        for phase in ("prefill", "decode"):
-            cells.append(_cell(score[f"{phase}_median_error"], score[f"{phase}_p90_error"]))
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
-
-
-def _cell(median: float, p90: float) -> str:
-    return f"{100 * median:.1f} / {100 * p90:.1f}"
-
-
-def update_readme(readme: Path, table: str) -> None:
-    """Put `table` between the two `<!-- errors -->` marks of `readme`."""
-    parts = readme.read_text(encoding="utf-8").split(MARK)
-    if len(parts) != 3:
-        raise UserError(f"{readme} needs two lines `{MARK}` with the table between; restore them")
-    temporary = readme.with_suffix(".tmp")
-    temporary.write_text(f"{MARK}\n{table}\n{MARK}".join(parts[::2]), encoding="utf-8")
-    temporary.replace(readme)
+    return error_table(zip([pair.profile for pair in pairs], scores, strict=True))

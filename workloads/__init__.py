@@ -13,7 +13,7 @@ correct. See README.md for the formats, their licences and their oddities.
 
 from workloads.lengths import LengthTable, clip_lengths, sharegpt_lengths
 from workloads.market import expand_market, market, model_rates
-from workloads.popularity import SKEWS, market_rates, popularity
+from workloads.popularity import SKEWS, popularity
 from workloads.readers import Trace, write_artifact_csv
 from workloads.traces import FORMATS, read_trace, replay
 
@@ -25,7 +25,6 @@ __all__ = [
     "clip_lengths",
     "expand_market",
     "market",
-    "market_rates",
     "model_rates",
     "popularity",
     "read_trace",

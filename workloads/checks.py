@@ -10,23 +10,23 @@ from aegaeon.errors import UserError
 
 
 def require_positive(**values: float) -> None:
-    """Raise `UserError` naming the first keyword whose value is not finite and > 0."""
+    """Raise `UserError` naming the first key of `workload` whose value is not finite and > 0."""
     for key, value in values.items():
         if not (math.isfinite(value) and value > 0):
-            raise UserError(f"{key}: expected a finite number > 0, got {value}")
+            raise UserError(f"workload.{key}: expected a finite number > 0, got {value}")
 
 
 def require_choice(choices: Sequence[str], **values: str) -> None:
-    """Raise `UserError` naming the first keyword whose value is not one of `choices`."""
+    """Raise `UserError` naming the first key of `workload` whose value is not in `choices`."""
     for key, value in values.items():
         if value not in choices:
-            raise UserError(f"{key}: expected one of {', '.join(choices)}, got {value!r}")
+            raise UserError(f"workload.{key}: expected one of {', '.join(choices)}, got {value!r}")
 
 
 def require_market(models: Sequence[ModelSpec]) -> None:
     """Raise `UserError` unless `models` is non-empty, of distinct names and max_len >= 2."""
     if not models:
-        raise UserError("models: expected at least one model, got none")
+        raise UserError("models.count: expected at least one model, got none")
     seen: set[str] = set()
     for model in models:
         if model.name in seen:

@@ -75,7 +75,7 @@ def market(
     require_positive(duration_s=duration_s, input_scale=input_scale, output_scale=output_scale)
     if not MIN_BURSTINESS <= burstiness <= MAX_BURSTINESS:
         bounds = f"{MIN_BURSTINESS}..{MAX_BURSTINESS:g}"
-        raise UserError(f"burstiness: expected a number in {bounds}, got {burstiness}")
+        raise UserError(f"workload.burstiness: expected a number in {bounds}, got {burstiness}")
     table = lengths or sharegpt_lengths()
     rates = model_rates(models, rate_rps, skew, seed)
     columns = []

@@ -20,11 +20,12 @@ SKEWS = ("uniform", "zipf", "market")
 def popularity(count: int, skew: str) -> NDArray[np.float64]:
     """Return each model's share of the requests, shape (count,), sum 1, never increasing.
 
-    `uniform` gives equal shares, `zipf` shares proportional to 1 / rank, and `market` the paper's
-    head and tail. `UserError` on another skew or count < 1.
+    `uniform` gives equal shares and `zipf` shares proportional to 1 / rank. `market` is a two-part
+    Zipf: it falls as 1 / rank too, rescaled so that the last `tail_size(count)` models receive
+    1.35 % of the requests together (paper Figure 1a). `UserError` on another skew or count < 1.
     """
     if count < 1:
-        raise UserError(f"count: expected at least one model, got {count}")
+        raise UserError(f"models.count: expected at least one model, got {count}")
     require_choice(SKEWS, skew=skew)
     if skew == "uniform":
         return np.full(count, 1.0 / count)
@@ -40,12 +41,3 @@ def popularity(count: int, skew: str) -> NDArray[np.float64]:
 def tail_size(count: int) -> int:
     """Return how many of `count` models are in the tail: 94.1 %, rounded, leaving a head of 1."""
     return min(round(TAIL_MODELS * count), count - 1)
-
-
-def market_rates(count: int, total: float) -> NDArray[np.float64]:
-    """Return rates (requests/s) of a skewed market, hottest first, shape (count,), sum `total`.
-
-    A two-part Zipf: rates fall as 1 / rank, rescaled so that the last `tail_size(count)` models
-    receive 1.35 % of `total` together (paper Figure 1a).
-    """
-    return total * popularity(count, "market")

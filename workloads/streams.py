@@ -22,5 +22,5 @@ class Purpose(enum.IntEnum):
 def stream(seed: int, purpose: Purpose, index: int = 0) -> np.random.Generator:
     """Return the generator of one purpose (and model `index`); `UserError` if seed < 0."""
     if seed < 0:
-        raise UserError(f"seed: expected an integer >= 0, got {seed}")
+        raise UserError(f"seeds: expected integers >= 0, got {seed}")
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(purpose, index)))

@@ -30,20 +30,29 @@ FORMATS = (*READERS, "sharegpt")
 def read_trace(
     path: Path,
     format: str,
-    rate_rps: float | None = None,
+    total_rps: float = 0.0,
     seed: int = 0,
     count_tokens: sharegpt.TokenCount = sharegpt.estimate_tokens,
 ) -> Trace:
-    """Read a trace in one of `FORMATS`; the last three arguments are ShareGPT's, who has no times.
+    """Read a trace in one of `FORMATS`.
 
-    Raises `UserError` on an unknown format, a missing rate or a malformed file.
+    A ShareGPT file has no arrival times: they are drawn by `seed` at `total_rps` requests/s in all,
+    which no other format takes. `count_tokens` is for ShareGPT too. Raises `UserError` on an
+    unknown format, a rate that the format does not take or lacks, or a malformed file.
     """
     require_choice(FORMATS, format=format)
-    if format in READERS:
-        return READERS[format](path)
-    if rate_rps is None:
-        raise UserError(f"rate_rps: {path} has no arrival times; give the total requests/s")
-    return sharegpt.read_sharegpt(path, rate_rps, seed, count_tokens)
+    if format not in READERS:
+        if not total_rps:
+            raise UserError(
+                f"workload.rate_rps: {path} has no arrival times; set it to requests/s per model"
+            )
+        return sharegpt.read_sharegpt(path, total_rps, seed, count_tokens)
+    if total_rps:
+        raise UserError(
+            f"workload.rate_rps: {path} has arrival times of its own; leave the key at 0 and set "
+            "workload.rate_scale"
+        )
+    return READERS[format](path)
 
 
 def replay(
@@ -56,7 +65,7 @@ def replay(
     output_scale: float = 1.0,
     seed: int = 0,
     assign: str = "uniform",
-    rate_rps: float | None = None,
+    rate_rps: float = 0.0,
     count_tokens: sharegpt.TokenCount = sharegpt.estimate_tokens,
 ) -> list[Request]:
     """Return a trace's requests on `models`, sorted by arrival, with ids 0..n-1.
@@ -64,13 +73,14 @@ def replay(
     An artifact CSV names its models by number; the requests of other traces are dealt to models
     at random by the popularity `assign` (`uniform`, `zipf` or `market`). `rate_scale` divides the
     arrival times; `duration_s` then keeps what arrives before it. Lengths are the request's own,
-    scaled, and clipped at the model's max_len. `rate_rps` and `count_tokens` are for `sharegpt`.
-    Raises `UserError` on a malformed file or a value out of range.
+    scaled, and clipped at the model's max_len. `rate_rps` is the mean rate of one model
+    (requests/s): a ShareGPT file needs it, as it has no times; 0 means not set. Raises `UserError`
+    on a malformed file or a value out of range.
     """
     require_market(models)
     require_choice(SKEWS, assign=assign)
     require_positive(rate_scale=rate_scale, input_scale=input_scale, output_scale=output_scale)
-    trace = read_trace(path, format, rate_rps, seed, count_tokens)
+    trace = read_trace(path, format, rate_rps * len(models), seed, count_tokens)
     if format == "artifact" and trace.labels is not None:
         index = _numbered(path, trace.labels.tolist(), len(models))
     else:
@@ -91,7 +101,7 @@ def _numbered(path: Path, labels: list[str], count: int) -> NDArray[np.int64]:
     if numbers[largest] >= count:
         raise UserError(
             f"{path}: model {largest!r} needs a market of at least {numbers[largest] + 1} models, "
-            f"got {count}; raise the number of models"
+            f"got {count}; raise models.count"
         )
     return np.array([numbers[label] for label in labels], dtype=np.int64)
 

@@ -14,7 +14,7 @@ from rich.table import Table
 from aegaeon.claims.model import Outcome, Verdict
 from aegaeon.claims.verdicts import MAIN
 from aegaeon.errors import UserError
-from aegaeon.results.files import write_text
+from aegaeon.files import write_text
 
 _BEGIN, _END = "<!-- claims -->", "<!-- end of claims -->"
 _COLOURS: Mapping[Outcome, str] = {"PASS": "green", "MISS": "red", "NO DATA": "yellow"}

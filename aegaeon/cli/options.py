@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-from aegaeon.paths import ROOT, RUNS, STORED
+from aegaeon.paths import HOME, ROOT, RUNS, STORED
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 FILE = click.Path(path_type=Path)
@@ -16,7 +16,8 @@ FILE = click.Path(path_type=Path)
 
 def path_option(*names: str, default: Path, text: str) -> Callable[[Decorated], Decorated]:
     """Return an option for a path of the project; help shows its default below the root."""
-    shown = str(default.relative_to(ROOT))
+    place = HOME if default.is_relative_to(HOME) else ROOT
+    shown = str(default.relative_to(place))
     return click.option(*names, type=FILE, default=default, show_default=shown, help=text)
 
 

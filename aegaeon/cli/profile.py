@@ -77,6 +77,7 @@ def roofline() -> None:
     The roofline estimates what a model costs on a device that has no profile of it. Writes
     profiles/roofline.json and the table of errors in profiles/README.md.
     """
-    from profiles.roofline_fit import recalibrate, update_readme
+    from profiles.roofline_fit import recalibrate
+    from profiles.roofline_table import update_readme
 
     update_readme(PROFILES / "README.md", recalibrate())

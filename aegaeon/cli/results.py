@@ -96,6 +96,21 @@ def sync(names: tuple[str, ...], tracking: str, runs: Path) -> None:
     click.echo(f"{count} runs new in MLflow")
 
 
+@results.command(epilog=examples("aegaeon results rehash"))
+@runs_option
+@stored_option
+def rehash(runs: Path, stored: Path) -> int:
+    """Translate runs and rows from version 1 of the hash.
+
+    The configuration hash names runs and rows. Nothing is run and no number changes. The exit code
+    is 2 if a run or row could not be translated.
+    """
+    from aegaeon.experiment.points import points
+    from aegaeon.results.rehash import rehash_command
+
+    return 0 if rehash_command(runs, stored, points) else 2
+
+
 @results.command(epilog=examples("aegaeon results columns"))
 def columns() -> None:
     """Explain the columns of the stored tables: type, unit, meaning."""

@@ -1,6 +1,16 @@
 """The vocabulary that every package shares: models, devices, costs, requests, work; stdlib only."""
 
-from aegaeon.core.costs import CostModel, Curve, ModelCost, Overheads, SharingModel, interpolated
+from aegaeon.core.costs import (
+    CostModel,
+    Curve,
+    DecodeCost,
+    ModelCost,
+    Overheads,
+    PrefillCost,
+    SharingModel,
+    SwitchCost,
+    interpolated,
+)
 from aegaeon.core.specs import (
     GB,
     Deployment,
@@ -18,6 +28,7 @@ __all__ = [
     "CostModel",
     "Curve",
     "Decode",
+    "DecodeCost",
     "Deployment",
     "DeviceSpec",
     "Fail",
@@ -29,10 +40,12 @@ __all__ = [
     "Outcome",
     "Overheads",
     "Prefill",
+    "PrefillCost",
     "Request",
     "SharingModel",
     "Slo",
     "Stage",
+    "SwitchCost",
     "Work",
     "interpolated",
 ]

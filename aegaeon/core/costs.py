@@ -1,4 +1,4 @@
-"""What work costs: models on one device, requests that share a device, a live engine's overheads.
+"""What work costs: a model on one device, models that share a device, a live engine's overheads.
 
 Times are seconds, lengths tokens, sizes bytes.
 """
@@ -16,55 +16,111 @@ Curve = tuple[tuple[float, float], ...]
 def interpolated(curve: Curve, x: float) -> float:
     """Return a curve's height at `x`: straight between its points, level before the first.
 
-    After the last point the last piece goes on. Points are (x, y) with x rising; two at least.
+    The last piece continues after the last point. A curve has two points (x, y) or more, x rising.
     """
     right = bisect_left(curve, x, 1, len(curve) - 1, key=itemgetter(0))
     (x0, y0), (x1, y1) = curve[right - 1], curve[right]
     return y0 + (y1 - y0) * (max(x, x0) - x0) / (x1 - x0)
 
 
-@dataclass(frozen=True, slots=True)
-class ModelCost:
-    """What one model costs on one device: affine fits or a roofline (paper appendix A.2).
+def _scaled(curve: Curve, factor: float) -> Curve:
+    return tuple([(x, y * factor) for x, y in curve])
 
-    Attributes are seconds: a prefill of n prompts costs max(floor, base + token * sum(len) +
-    token_sq * sum(len ** 2)); a decode step costs base + context * sum(len) + request * batch.
-    Where an engine was measured, `prefill_curve` over sum(len) and `decode_curve` over the batch
-    take the place of what has no square and no context; each prompt after a prefill's first takes
-    `prefill_prompt_s` more.
-    `switch_s` brings the weights from the host, `activate_s` moves prefetched ones into place.
-    Byte counts are per device (a tensor-parallel rank's share).
+
+@dataclass(frozen=True, slots=True)
+class PrefillCost:
+    """Seconds of a prefill of prompts with lengths n.
+
+    A fit gives max(floor_s, base_s + token_s * sum(n) + token_sq_s * sum(n ** 2)). On a measured
+    engine, `curve` over sum(n) replaces all terms but the squares', and each prompt after the first
+    adds `prompt_s`.
     """
 
-    prefill_floor_s: float
-    prefill_base_s: float
-    prefill_token_s: float
-    prefill_token_sq_s: float
-    decode_base_s: float
-    decode_context_s: float
-    decode_request_s: float
-    switch_s: float
+    floor_s: float
+    base_s: float
+    token_s: float
+    token_sq_s: float
+    curve: Curve = ()
+    prompt_s: float = 0.0
+
+    def seconds(self, tokens: float, tokens_sq: float, prompts: float = 1) -> float:
+        """Return the time of `prompts` prompts: `tokens` is sum(n), `tokens_sq` sum(n ** 2)."""
+        if self.curve:
+            flat = interpolated(self.curve, tokens) + self.prompt_s * (prompts - 1)
+            return flat + self.token_sq_s * tokens_sq
+        linear = self.base_s + self.token_s * tokens + self.token_sq_s * tokens_sq
+        return max(self.floor_s, linear)
+
+    def scaled(self, factor: float) -> PrefillCost:
+        """Return the cost with every time multiplied by `factor`."""
+        return PrefillCost(
+            self.floor_s * factor,
+            self.base_s * factor,
+            self.token_s * factor,
+            self.token_sq_s * factor,
+            _scaled(self.curve, factor),
+            self.prompt_s * factor,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeCost:
+    """Seconds of a decode step: base_s + context_s * context + request_s * batch.
+
+    `context` is the sum of the batch's lengths. On a measured engine, `curve` over the batch
+    replaces base_s + request_s * batch.
+    """
+
+    base_s: float
+    context_s: float
+    request_s: float
+    curve: Curve = ()
+
+    def step_s(self, batch: float, context: float) -> float:
+        """Return the time of one step of `batch` requests whose lengths sum to `context`."""
+        if self.curve:
+            return interpolated(self.curve, batch) + self.context_s * context
+        return self.base_s + self.context_s * context + self.request_s * batch
+
+    def scaled(self, factor: float) -> DecodeCost:
+        """Return the cost with every time multiplied by `factor`."""
+        return DecodeCost(
+            self.base_s * factor,
+            self.context_s * factor,
+            self.request_s * factor,
+            _scaled(self.curve, factor),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class SwitchCost:
+    """Seconds of a change to a model.
+
+    `host_s` brings the weights from the host; `activate_s` moves prefetched ones into place.
+    """
+
+    host_s: float
     activate_s: float
+
+    def scaled(self, factor: float) -> SwitchCost:
+        """Return the cost with both times multiplied by `factor`."""
+        return SwitchCost(self.host_s * factor, self.activate_s * factor)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCost:
+    """What one model costs on one device: a fit, a measurement or a roofline (appendix A.2).
+
+    Bytes are those of one device: a tensor-parallel rank's share. `source` says in words where the
+    numbers come from.
+    """
+
+    prefill: PrefillCost
+    decode: DecodeCost
+    switch: SwitchCost
     weight_bytes: float
     kv_bytes_per_token: int
     source: str = "unknown"
-    prefill_curve: Curve = ()
-    prefill_prompt_s: float = 0.0
-    decode_curve: Curve = ()
-
-    def prefill_s(self, tokens: int, tokens_sq: int, prompts: int = 1) -> float:
-        """Seconds to prefill prompts of `tokens` tokens in all, `tokens_sq` their squares' sum."""
-        if self.prefill_curve:
-            flat = interpolated(self.prefill_curve, tokens) + self.prefill_prompt_s * (prompts - 1)
-            return flat + self.prefill_token_sq_s * tokens_sq
-        linear = self.prefill_base_s + self.prefill_token_s * tokens
-        return max(self.prefill_floor_s, linear + self.prefill_token_sq_s * tokens_sq)
-
-    def decode_step_s(self, batch: int, context: float) -> float:
-        """Seconds of one decode step of `batch` requests whose lengths sum to `context`."""
-        if self.decode_curve:
-            return interpolated(self.decode_curve, batch) + self.decode_context_s * context
-        return self.decode_base_s + self.decode_context_s * context + self.decode_request_s * batch
 
 
 CostModel = Mapping[str, ModelCost]
@@ -72,12 +128,13 @@ CostModel = Mapping[str, ModelCost]
 
 @dataclass(frozen=True, slots=True)
 class SharingModel:
-    """How pieces of work that run at once on one device slow one another down.
+    """How work items that run at once on one device slow one another down.
 
-    A share s of the SMs stretches work by 1 + f * (1 / s - 1), where f is the part of its time that
-    SMs bound. Decodes also compete for memory bandwidth: one that has the device to itself uses
-    `decode_bandwidth` of it, a stretched one less, and together they never use more than all.
-    Prefills are taken as bound by SMs alone. Shares lie in (0, 1]; factors are 1 or more.
+    A share s of the SMs stretches a work item by 1 + f * (1 / s - 1), where f is the part of the
+    item's time that SMs bound. Decodes also compete for memory bandwidth: a decode alone on the
+    device uses the part `decode_bandwidth`, a stretched decode uses less, and all decodes together
+    never use more than the whole. Only SMs bound a prefill. Shares lie in (0, 1]; factors are 1 or
+    more.
     """
 
     prefill_sm: float
@@ -95,7 +152,7 @@ class SharingModel:
         return 1.0 + self.prefill_sm * (1.0 / share - 1.0)
 
     def decode_slowdown(self, share: float, shares: Sequence[float]) -> float:
-        """Return the factor on a step's time; `shares` are those of all decodes, this one's too."""
+        """Return the factor on a step's time; `shares` holds every decode's share, `share` too."""
         demand = sum([self.decode_bandwidth / self._decode_stretch(s) for s in shares])
         return self._decode_stretch(share) * max(1.0, demand)
 
@@ -105,16 +162,19 @@ class SharingModel:
 
 @dataclass(frozen=True, slots=True)
 class Overheads:
-    """What a live engine takes beside steps and copies; an ideal one takes nothing.
+    """What a live engine takes in addition to steps and copies; an ideal engine takes nothing.
 
-    Attributes are seconds: `send_s` from a request's arrival to the first instance, `hand_over_s`
-    from the end of its prefill to the decoding instance, `admit_prefill_s` and `admit_decode_s` per
-    request that such an instance takes in, `wake_prefill_s` and `wake_decode_s` more when it was
-    idle (cold caches), `turn_s` per piece of work, `kv_move_s` per KV copy.
-
-    `crowd_prefill` and `crowd_decode` are factors on steps while all other instances of the node
-    work; while some do, it is as much of that. With `inline_copies` (a CPU) copies hold up the
-    thread that runs steps, and a model's weights stay where they are until their slot is needed.
+    Attributes (seconds, unless said otherwise):
+        send_s: from a request's arrival to the first instance.
+        hand_over_s: from the end of a request's prefill to the decoding instance.
+        admit_prefill_s, admit_decode_s: per request that an instance of that stage admits.
+        turn_s: per work item.
+        kv_move_s: per KV copy.
+        wake_prefill_s, wake_decode_s: per work item on an instance that was idle (cold caches).
+        crowd_prefill, crowd_decode: slowdown of a step while all other instances of the node are
+            busy, a factor. It is scaled by the share of them that is.
+        inline_copies: whether copies hold up the thread that runs steps (a CPU). A model's weights
+            then stay in their slot until another model needs the slot.
     """
 
     send_s: float = 0.0

@@ -25,7 +25,7 @@ class Stage(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
-    """A decoder-only transformer; enough to size its weights, its KV cache and a roofline."""
+    """A decoder-only transformer: what sizes the weights, the KV cache and a roofline."""
 
     name: str
     type: str
@@ -49,12 +49,12 @@ class ModelSpec:
 
     @property
     def weight_bytes(self) -> float:
-        """Bytes of weights of the whole model (all tensor-parallel ranks together)."""
+        """Bytes of weights of all tensor-parallel ranks together."""
         return self.parameters * self.dtype_bytes
 
     @property
     def kv_bytes_per_token(self) -> int:
-        """Bytes of keys and values of one token over all layers and ranks (true GQA size)."""
+        """Bytes of keys and values of one token over all layers and ranks (GQA's size)."""
         return 2 * self.layers * self.kv_heads * self.head_dim * self.dtype_bytes
 
 
@@ -100,11 +100,11 @@ class InstanceSpec:
     """A worker that owns a device, a tensor-parallel group, or shares a device among models.
 
     Attributes:
-        kv_bytes: room for KV blocks on the device.
-        weight_slots: 2 keeps room for one prefetched model beside the running one.
-        models: the models resident for good (MuxServe); empty when models are switched.
-        sharing: how resident models slow one another down; needed where there are any.
-        keep_kv: False drops KV on a switch; it is recomputed by a further prefill.
+        kv_bytes: bytes for KV blocks on the device.
+        weight_slots: models whose weights fit the device at once; 2 allows a prefetched model.
+        models: models that are always resident (MuxServe); empty where models are switched.
+        sharing: how resident models slow one another down; required where `models` is not empty.
+        keep_kv: False drops KV on a switch; a further prefill recomputes the KV.
         lazy_eviction: True leaves KV on the device until another model needs its bytes.
         link_bandwidth: bytes per second of host-to-device copies, each direction.
     """
@@ -128,10 +128,10 @@ Fleet = tuple[InstanceSpec, ...]
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """What a system is given to plan with: the devices, the market, its rates and the objective.
+    """What a system plans with: devices, models, costs, mean rates and lengths, and the SLO.
 
-    `rates` are requests per second per model, as an operator would know them on average.
-    `overheads` are what the simulator adds; no policy reads them.
+    `rates` are mean requests per second by model, as an operator would know them. The simulator
+    adds `overheads`; no policy reads them.
     """
 
     device: DeviceSpec

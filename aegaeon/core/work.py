@@ -71,14 +71,14 @@ Work = Prefill | Decode | Fail | Idle
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a backend did of a piece of work.
+    """What a backend did of a work item.
 
     Attributes:
         start: when the first step began, after the switch and the first KV block's arrival.
         end: when the last step ended.
         steps: tokens each request that ran gained.
         finished: requests that produced their last token.
-        skipped: requests that did not run because their KV did not fit beside the others'.
+        skipped: requests that did not run because their KV did not fit with the others'.
         switch_s: seconds the change of model took; None when there was none.
     """
 

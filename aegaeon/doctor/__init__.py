@@ -8,13 +8,13 @@ from dataclasses import asdict
 from rich.console import Console
 from rich.table import Table
 
+from aegaeon.console import wide_console
 from aegaeon.doctor.checks import MACHINE
 from aegaeon.doctor.facts import Facts, Finding, Status
 from aegaeon.doctor.software import SOFTWARE
 from aegaeon.live.memory.cleanup import remove_leftovers
 
 _STYLES = {Status.OK: "green", Status.WARNING: "yellow", Status.PROBLEM: "bold red"}
-_WIDTH = 120
 
 
 def examine(facts: Facts) -> list[Finding]:
@@ -29,7 +29,7 @@ def doctor(as_json: bool = False, clean: bool = False) -> int:
     """
     from aegaeon.doctor.probe import probe
 
-    console = Console()
+    console = wide_console()
     if clean:
         gone = remove_leftovers()
         size = sum([leftover.nbytes for leftover in gone]) / 2**20
@@ -38,8 +38,6 @@ def doctor(as_json: bool = False, clean: bool = False) -> int:
     if as_json:
         console.print_json(json.dumps([asdict(finding) for finding in findings]))
     else:
-        # A pipe has no width of its own: every column whole.
-        console.width = console.width if console.is_terminal else max(console.width, _WIDTH)
         console.print(_table(findings))
     return int(any(finding.status is Status.PROBLEM for finding in findings))
 

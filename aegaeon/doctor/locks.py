@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import re
-import tomllib
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 
-from packaging.markers import Marker
 from packaging.utils import canonicalize_name
 
 from aegaeon.errors import UserError
-
-_PIN = re.compile(r"(?P<name>[\w.-]+)==(?P<version>[^\s;\\]+)\s*(?:;\s*(?P<marker>[^\\]+))?")
+from aegaeon.live.preflight.pins import exact, locked, required
 
 
 def installed() -> dict[str, str]:
@@ -38,16 +34,11 @@ def read_lock(path: Path) -> dict[str, str]:
     """Return the versions that a lock wants on this platform and Python, by normalized name."""
     if not path.exists():
         raise UserError(f"{path}: no lock file; expected one of the repository's, run from there")
-    pins: dict[str, str] = {}
-    for line in path.read_text(encoding="utf-8").splitlines():
-        pin = _PIN.match(line)
-        if pin and (not pin["marker"] or Marker(pin["marker"].strip()).evaluate()):
-            pins[canonicalize_name(pin["name"])] = pin["version"]
-    return pins
+    return exact(locked(path))
 
 
 def exact_pins(project: Path, extra: str) -> dict[str, str]:
     """Return what an extra of `pyproject.toml` pins to one version."""
-    extras = tomllib.loads(project.read_text(encoding="utf-8"))["project"]["optional-dependencies"]
-    pins = [_PIN.fullmatch(requirement) for requirement in extras[extra]]
-    return {canonicalize_name(pin["name"]): pin["version"] for pin in pins if pin}
+    if not project.exists():
+        raise UserError(f"{project}: absent; `aegaeon doctor` needs a checkout of the repository")
+    return exact(required(extra, project))

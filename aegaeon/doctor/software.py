@@ -10,6 +10,8 @@ from aegaeon.doctor.facts import Facts, Finding
 TESTED = ((3, 11), (3, 12))
 # CUDA builds that come with vLLM's own requirements and break it on a CPU.
 BREAKING = ("torchvision", "torchaudio", "torchcodec")
+# Distributions that would install a package under a name of ours.
+TAKEN = ("baselines", "conf", "figures", "kernels", "profiles", "workloads")
 _NAMED = 4
 
 
@@ -59,6 +61,19 @@ def engines(facts: Facts) -> Finding:
     return Finding("live packages", OK, expected, expected, "", LIVE)
 
 
+def names(facts: Facts) -> Finding:
+    """Our packages have plain names, and one of them is another project's on the index.
+
+    transformers imports `kernels` if a distribution of that name is installed, and would get ours.
+    """
+    taken = [name for name in TAKEN if name in facts.installed]
+    advice = f"uninstall {', '.join(taken)}: our packages of these names hide them"
+    affects = "live runs: transformers imports the wrong package"
+    found = _some(taken) or "none"
+    status = PROBLEM if taken else OK
+    return Finding("package names", status, found, f"none of {', '.join(TAKEN)}", advice, affects)
+
+
 def ray_token(facts: Facts) -> Finding:
     """Ray asks for a token by default; all nodes of a cluster need the same."""
     expected = "token mode with a token, or RAY_AUTH_MODE=disabled on a closed network"
@@ -94,7 +109,7 @@ def mlflow(facts: Facts) -> Finding:
     return Finding("MLflow", OK if same else WARNING, found, expected, anew, affects)
 
 
-SOFTWARE: tuple[Check, ...] = (python, packages, engines, ray_token, git, mlflow)
+SOFTWARE: tuple[Check, ...] = (python, packages, engines, names, ray_token, git, mlflow)
 
 
 def _same(found: str, wanted: str) -> bool:

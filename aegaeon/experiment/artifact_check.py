@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from aegaeon.core import CostModel, Deployment, ModelCost, Request
+from aegaeon.core import CostModel, DecodeCost, Deployment, ModelCost, Request
 from aegaeon.errors import UserError
 from aegaeon.experiment.compose import composed
 from aegaeon.experiment.plan import Plan, plan
@@ -156,10 +156,7 @@ def _artifact_cost(cost: ModelCost, kind: str) -> ModelCost:
     scale = gigabytes * 1e9 / cost.weight_bytes
     return replace(
         cost,
-        decode_base_s=step_s,
-        decode_context_s=0.0,
-        decode_request_s=0.0,
+        decode=DecodeCost(step_s, context_s=0.0, request_s=0.0),
+        switch=cost.switch.scaled(scale),
         weight_bytes=gigabytes * 1e9,
-        switch_s=cost.switch_s * scale,
-        activate_s=cost.activate_s * scale,
     )

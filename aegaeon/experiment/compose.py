@@ -16,7 +16,7 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 
-from aegaeon.errors import UserError
+from aegaeon.errors import UserError, first_line
 from aegaeon.experiment.config import Config, from_hydra
 from aegaeon.paths import CONF
 
@@ -26,7 +26,7 @@ def composed(overrides: Sequence[str] = ()) -> Config:
     try:
         cfg = compose_raw(overrides)
     except HydraException as error:
-        raise UserError(f"configuration: {str(error).splitlines()[0]}") from error
+        raise UserError(f"configuration: {first_line(error)}") from error
     return from_hydra(cfg)
 
 

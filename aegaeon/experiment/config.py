@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, get_type_hints
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from aegaeon.core import DeviceSpec, ModelSpec
 from aegaeon.errors import UserError
@@ -26,6 +26,8 @@ from baselines.muxserve import MuxServe
 from baselines.serverlessllm.ours import ServerlessLLM
 from baselines.serverlessllm.paper import ServerlessLLMPaper
 from baselines.sleep_mode import SleepMode
+from workloads import FORMATS, SKEWS
+from workloads.checks import require_choice
 
 
 def _schema(cls: type, *leave_out: str) -> type:
@@ -88,13 +90,18 @@ class Market(Workload):
 
 @dataclass
 class Trace(Workload):
-    """Replayed from a file; `duration_s` 0 replays all of it."""
+    """Replayed from a file; `duration_s` 0 replays all of it.
+
+    `rate_rps` is the mean rate of one model (requests/s), which a format without arrival times
+    (sharegpt) needs and no other takes; 0 means not set.
+    """
 
     path: str = MISSING
     format: str = MISSING
     duration_s: float = 0.0
     rate_scale: float = 1.0
     assign: str = "uniform"
+    rate_rps: float = 0.0
 
 
 @dataclass
@@ -142,7 +149,7 @@ class Live(LiveOptions, Backend):
 
 
 @dataclass
-class SwitchCost(SwitchCostOptions, Backend):
+class SwitchCostBackend(SwitchCostOptions, Backend):
     """Figure 7: what a change of model costs on one device; serves nothing (docs/live.md)."""
 
     name: str = "switch_cost"
@@ -157,7 +164,7 @@ class Tracking:
 
 @dataclass
 class Paths:
-    """Folders, relative to the project's root."""
+    """Folders, relative to the checkout's root, or to the working directory without one."""
 
     runs: str = "runs"
     stored: str = "runs/stored"
@@ -183,7 +190,6 @@ class Config:
     seeds: list[int] = field(default_factory=lambda: [0])
     keep: list[str] = field(default_factory=list)
     host_pool: HostPool = field(default_factory=HostPool)
-    tags: list[str] = field(default_factory=list)
 
 
 def register() -> None:
@@ -206,7 +212,7 @@ def register() -> None:
             "base_simulated": Simulated,
             "base_occupancy": Occupancy,
             "base_live": Live,
-            "base_switch_cost": SwitchCost,
+            "base_switch_cost": SwitchCostBackend,
         },
     }
     for group, nodes in schemas.items():
@@ -218,6 +224,9 @@ def from_hydra(cfg: DictConfig) -> Config:
     """Turn a composed configuration into checked objects; raise `UserError` naming the key."""
     try:
         config = OmegaConf.to_object(cfg)
+    except MissingMandatoryValue as error:
+        key = error.full_key
+        raise UserError(f"{key}: has no value; add {key}=VALUE to the command") from error
     except OmegaConfBaseException as error:
         raise UserError(f"configuration: {error}") from error
     if not isinstance(config, Config):
@@ -245,14 +254,16 @@ def validate(config: Config) -> None:
         positive["workload.rate_rps"] = config.workload.rate_rps
         positive["workload.duration_s"] = config.workload.duration_s
         positive["workload.burstiness"] = config.workload.burstiness
-        if config.workload.skew not in ("uniform", "market"):
-            raise UserError(f"workload.skew: {config.workload.skew!r}, expected uniform or market")
+        require_choice(SKEWS, skew=config.workload.skew)
+    if isinstance(config.workload, Trace):
+        require_choice(FORMATS, format=config.workload.format)
+        require_choice(SKEWS, assign=config.workload.assign)
     for key, value in positive.items():
         if not value > 0:
             raise UserError(f"{key}: must be greater than 0, got {value}")
     if config.host_pool.slabs < 1:
         raise UserError("host_pool.pool_bytes: must hold a slab (host_pool.slab_bytes) or more")
-    if isinstance(config.backend, Live | SwitchCost):
+    if isinstance(config.backend, Live | SwitchCostBackend):
         check_options(config.backend)
     check_names(config.keep)
     if not config.seeds or min(config.seeds) < 0 or len(set(config.seeds)) < len(config.seeds):

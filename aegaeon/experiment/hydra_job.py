@@ -14,15 +14,14 @@ import shutil
 import sys
 import time
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import hydra
 
 # Hydra has no public parser of its own command line.
 from hydra._internal.utils import get_args_parser
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from rich.console import Console
 from rich.progress import Progress
 from rich.text import Text
@@ -30,10 +29,12 @@ from rich.text import Text
 from aegaeon.errors import UserError
 from aegaeon.experiment import notes, summary
 from aegaeon.experiment.config import Config, from_hydra
-from aegaeon.experiment.plan import Plan, Result, plan, run
+from aegaeon.experiment.plan import Plan, Result, nominal_rate, plan, run
+from aegaeon.experiment.points import Settings, settings_and_seeds
 from aegaeon.experiment.sweep import requested
-from aegaeon.paths import CONF, ROOT
+from aegaeon.paths import CONF, HOME
 from aegaeon.results.config_hash import config_hash
+from aegaeon.results.inputs import input_digests
 from aegaeon.results.record import open_run
 from aegaeon.results.store import finished
 
@@ -43,8 +44,8 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 
 
 def resolve(path: str) -> Path:
-    """Return a configured path; relative ones start at the project's root."""
-    return ROOT / path
+    """Return a configured path; relative ones start at the checkout's root, if it is one."""
+    return HOME / path
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
@@ -53,38 +54,39 @@ def _job(cfg: DictConfig) -> None:
     note: notes.Note = {"job": cfg.name, "status": "failed"}
     try:
         config = from_hydra(cfg)
+        settings, seeds = settings_and_seeds(cfg)
+        inputs = input_digests(settings)
     except UserError as error:
         notes.leave(note | {"error": str(error), "user": True})
         return
-    settings: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
-    del settings["seeds"]
-    if "pool" not in config.keep:
-        # It shapes that table alone, and a run without it must keep its hash.
-        del settings["host_pool"]
     note |= {"runs": str(resolve(config.paths.runs)), "tracking": config.tracking.uri}
-    for seed in config.seeds:
+    for seed in seeds:
         started = time.perf_counter()
         note["label"] = label(config, seed)
-        outcome = _attempt(config, seed, {**settings, "seed": seed})
+        outcome = _attempt(config, seed, {**settings, "seed": seed}, inputs)
         notes.leave(note | outcome | {"seconds": time.perf_counter() - started})
 
 
 def label(config: Config, seed: int) -> str:
     """Return a short name of a run for people."""
-    rate = getattr(config.workload, "rate_rps", None)
-    load = config.workload.name if rate is None else f"{rate:g} req/s"
+    rate = nominal_rate(config.workload)
+    load = f"{rate:g} req/s" if rate else config.workload.name
     return f"{config.system.name}, {config.models.count} models, {load}, seed {seed}"
 
 
-def _attempt(config: Config, seed: int, settings: dict[str, Any]) -> notes.Note:
+def _attempt(
+    config: Config, seed: int, settings: Settings, inputs: Mapping[str, str]
+) -> notes.Note:
     """Run one seed unless it has finished before; an error becomes part of the note."""
     runs_root = resolve(config.paths.runs)
-    key = config_hash(settings)
+    key = config_hash(settings, inputs)
     if finished(runs_root, config.name, key, config.keep):
         return {"status": "skipped", "key": key}
     try:
         _check_room(runs_root)
-        with open_run(runs_root, config.name, settings, sweep_id=notes.sweep_id()) as record:
+        with open_run(
+            runs_root, config.name, settings, inputs=inputs, sweep_id=notes.sweep_id()
+        ) as record:
             result = _with_bar(plan(config, seed), record.directory)
             if lacking := sorted(set(config.keep) - set(result.tables)):
                 made = ", ".join(result.tables)

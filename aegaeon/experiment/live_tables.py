@@ -8,9 +8,9 @@ from dataclasses import asdict, fields
 import numpy as np
 import pandas as pd
 
-from aegaeon.core import CostModel, ModelSpec
+from aegaeon.core import CostModel, ModelCost, ModelSpec
 from aegaeon.live.control.tracks import Breakdown, LiveRun, LiveTrack
-from aegaeon.live.events import PoolSample
+from aegaeon.runlog import PoolSample
 from aegaeon.scoring.score import Scores
 from aegaeon.scoring.tables import requests_table
 from aegaeon.sim.recorder import Recorder
@@ -94,8 +94,16 @@ def live_events(run: LiveRun, types: Types) -> pd.DataFrame:
     ]
     names = {track.request.id: track.request.model for track in run.tracks}
     rows += [
-        ("kv_carry", c.time - c.seconds, at, names[c.request], c.seconds, float(c.nbytes), False)
-        for at, c in run.carries
+        (
+            "kv_carry",
+            t.time - t.seconds,
+            t.instance,
+            names[t.request],
+            t.seconds,
+            float(t.nbytes),
+            False,
+        )
+        for t in run.transfers
     ]
     rows += [("fault", f.time, f.instance, "", f.seconds, 0.0, False) for f in run.faults]
     columns = ["kind", "time_s", "instance", "model", "seconds", "bytes", "prefetched"]
@@ -122,8 +130,21 @@ def live_pool(samples: Sequence[PoolSample]) -> pd.DataFrame:
 
 
 def live_costs(run: LiveRun) -> pd.DataFrame:
-    """Return what the policies were told that each model costs (`ModelCost`'s fields)."""
-    return pd.DataFrame([{"model": name, **asdict(cost)} for name, cost in run.costs.items()])
+    """Return the costs that the policies planned with: a row per model, a column per number."""
+    return pd.DataFrame([{"model": name, **_flat(cost)} for name, cost in run.costs.items()])
+
+
+def _flat(cost: ModelCost) -> dict[str, object]:
+    """Return a cost's fields with their part's name in front; a switch's as stored tables do."""
+    parts = asdict(cost)
+    prefill, decode, switch = (parts.pop(name) for name in ("prefill", "decode", "switch"))
+    return {
+        **{f"prefill_{key}": value for key, value in prefill.items()},
+        **{f"decode_{key}": value for key, value in decode.items()},
+        "switch_s": switch["host_s"],
+        "activate_s": switch["activate_s"],
+        **parts,
+    }
 
 
 def _track(live: LiveTrack, costs: CostModel) -> Track:

@@ -22,6 +22,8 @@ from typing import Any
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from aegaeon.files import write_text
+
 Note = dict[str, Any]
 """A job's `job`, `status`, `label` and `seconds`; with `key` and `row`, or `error` and `user`."""
 
@@ -37,11 +39,7 @@ def sweep_id() -> str:
 
 def leave(note: Note) -> None:
     """Leave a job's note where the process that started the sweep finds it, whole or not at all."""
-    folder = Path(os.environ[_FOLDER])
-    name = uuid.uuid4().hex
-    draft = folder / f"{name}.tmp"
-    draft.write_text(json.dumps(note), encoding="utf-8")
-    draft.rename(folder / f"{name}.json")
+    write_text(json.dumps(note), Path(os.environ[_FOLDER]) / f"{uuid.uuid4().hex}.json")
 
 
 @contextmanager

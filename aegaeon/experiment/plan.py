@@ -12,7 +12,16 @@ import pandas as pd
 
 from aegaeon.core import Deployment, DeviceSpec, ModelSpec, Request, Slo
 from aegaeon.errors import UserError
-from aegaeon.experiment.config import Config, Live, Market, Occupancy, Simulated, SwitchCost, Trace
+from aegaeon.experiment.config import (
+    Config,
+    Live,
+    Market,
+    Occupancy,
+    Simulated,
+    SwitchCostBackend,
+    Trace,
+    Workload,
+)
 from aegaeon.live.preflight.checks import check_host, check_types, live_fleet
 from aegaeon.paths import CONF
 from aegaeon.results.schema import NAMES, of_role
@@ -67,7 +76,8 @@ def plan(config: Config, seed: int) -> Plan:
     models = expand_market(types, config.models.count)
     requests = tuple(_requests(config, seed, models))
     if not requests:
-        raise UserError("workload: no request arrives; raise workload.duration_s or rate_rps")
+        rate = "rate_scale" if isinstance(config.workload, Trace) else "rate_rps"
+        raise UserError(f"workload.duration_s: no request arrives; raise it or workload.{rate}")
     costs = cost_model(models, device)
     # Policies lay out and plan with the link as it was measured, if it was.
     device, overheads = measured_device(device)
@@ -91,12 +101,12 @@ def plan(config: Config, seed: int) -> Plan:
 def _check(config: Config, deployment: Deployment, requests: Sequence[Request]) -> None:
     """Refuse what the backend could not carry out, before any work."""
     backend, models = config.backend, deployment.models
-    if isinstance(backend, Live | SwitchCost):
+    if isinstance(backend, Live | SwitchCostBackend):
         check_types(models, backend, [path.stem for path in (CONF / "model").glob("*.yaml")])
     if isinstance(backend, Live):
         check_host(models, backend)
         check_sizes(requests, live_fleet(config.system, deployment, backend), deployment.costs)
-    elif not isinstance(backend, Occupancy | SwitchCost):
+    elif not isinstance(backend, Occupancy | SwitchCostBackend):
         check_sizes(requests, config.system.fleet(deployment), deployment.costs)
 
 
@@ -111,7 +121,7 @@ def run(
         return _run_simulated(planned, backend, progress)
     if isinstance(backend, Live):
         return _run_live(planned, backend, progress, folder)
-    if isinstance(backend, SwitchCost):
+    if isinstance(backend, SwitchCostBackend):
         return _run_switch_cost(planned, backend, folder)
     known = "simulated, live, occupancy, switch_cost"
     raise UserError(f"backend: {backend.name!r} is not one of {known}")
@@ -141,8 +151,16 @@ def _requests(config: Config, seed: int, models: tuple[ModelSpec, ...]) -> list[
             assign=workload.assign,
             input_scale=workload.input_scale,
             output_scale=workload.output_scale,
+            rate_rps=workload.rate_rps,
         )
     raise UserError(f"workload: {workload.name!r} is neither a market nor a trace")
+
+
+def nominal_rate(workload: Workload) -> float:
+    """Return the requests/s of one model that a workload asks for; 0 if a file says it."""
+    if isinstance(workload, Market):
+        return workload.rate_rps
+    return workload.rate_rps * workload.rate_scale if isinstance(workload, Trace) else 0.0
 
 
 def _rates(
@@ -198,7 +216,7 @@ def _run_live(
     return Result(_row(planned, simulation, scores) | {"source": "live"}, tables)
 
 
-def _run_switch_cost(planned: Plan, backend: SwitchCost, folder: Path) -> Result:
+def _run_switch_cost(planned: Plan, backend: SwitchCostBackend, folder: Path) -> Result:
     from aegaeon.live.preflight.machine import check_machine
 
     check_machine(backend, 1, planned.deployment.models)
@@ -257,7 +275,7 @@ def _settings(planned: Plan) -> Row:
         "hardware": config.hardware.name,
         "gpus": config.hardware.gpus,
         "num_models": config.models.count,
-        "rate_rps": getattr(config.workload, "rate_rps", None)
+        "rate_rps": nominal_rate(config.workload)
         or len(planned.requests) / planned.duration_s / config.models.count,
         "input_scale": config.workload.input_scale,
         "output_scale": config.workload.output_scale,

@@ -7,7 +7,6 @@ says what the numbers mean.
 from __future__ import annotations
 
 import os
-import platform
 import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
@@ -25,10 +24,13 @@ from aegaeon.experiment.compose import composed
 from aegaeon.experiment.config import Config, Live
 from aegaeon.experiment.plan import plan
 from aegaeon.policy.system import Aegaeon
-from aegaeon.results.files import write_table
-from profiles.engine_fit import COLUMNS, fit_engine, fit_type
+from aegaeon.results.parquet import write_table
+from aegaeon.results.provenance import cpu_model
+from profiles.engine_fit import fit_engine, fit_type
 from profiles.engine_profile import EngineProfile, save_engine
-from profiles.store import FOLDER, Profile, save
+from profiles.engine_samples import COLUMNS
+from profiles.files import FOLDER
+from profiles.store import Profile, save
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -70,7 +72,7 @@ def profile(
 
         found = run_profile(config.system, deployment, backend, Path(logs), repeats, _PROBES, begin)
     threads = {"threads": str(backend.threads), "device": backend.device}
-    stamp = machine(fingerprint(), processor(), os.cpu_count() or 1) | threads
+    stamp = machine(fingerprint(), cpu_model(), os.cpu_count() or 1) | threads
     samples = table(found, deployment)
     profiles, engine = fitted(samples, deployment, stamp, backend.device == "cpu")
     show(profiles, engine, console)
@@ -99,7 +101,7 @@ def live_config(overrides: Sequence[str]) -> Config:
 
 
 def table(found: Profiled, deployment: Deployment) -> pd.DataFrame:
-    """Return all samples as rows (`profiles.engine_fit.COLUMNS`), messages included."""
+    """Return all samples as rows (`profiles.engine_samples.COLUMNS`), messages included."""
     types = {model.name: model.type for model in deployment.models}
     rows = []
     for spec in found.fleet:
@@ -122,16 +124,6 @@ def fitted(
     types = {model.type: model for model in deployment.models}
     profiles = [fit_type(samples, spec, device, machine) for spec in types.values()]
     return profiles, fit_engine(samples, profiles, machine, inline)
-
-
-def processor() -> str:
-    """Return the CPU's name. `platform` often knows the architecture only."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
 
 
 def show(profiles: Sequence[Profile], engine: EngineProfile, console: Console) -> None:

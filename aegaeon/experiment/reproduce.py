@@ -12,10 +12,10 @@ from aegaeon.claims import check, print_table, write_json
 from aegaeon.errors import UserError
 from aegaeon.experiment.hydra_job import run_hydra
 from aegaeon.experiment.sweep import swept_by
-from aegaeon.paths import FIGURES, ROOT, RUNS
+from aegaeon.paths import FIGURES, HOME, RUNS
 from aegaeon.results.details import diff_details
 from aegaeon.results.diff import diff
-from aegaeon.results.store import collect, load_stored
+from aegaeon.results.store import collect, current_records, load_stored
 
 SYSTEMS = ("aegaeon", "serverlessllm", "serverlessllm_plus", "muxserve")
 FIGURE_EXPERIMENTS = (
@@ -44,6 +44,9 @@ def reproduce(names: Sequence[str], stored: Path, everything: bool = False) -> i
         raise UserError(f"unknown experiment {unknown[0]}; known: {', '.join(EXPERIMENTS)}")
     console = Console()
     chosen = list(names) or list(EXPERIMENTS if everything else FIGURE_EXPERIMENTS)
+    for name in chosen:
+        # Runs that cannot be compared are refused now, not after hours.
+        current_records(RUNS, name)
     started = time.perf_counter()
     failed = [name for name in chosen if _run(name, everything, console)]
     console.rule("[bold]fresh rows against stored rows[/bold]", align="left")
@@ -53,7 +56,7 @@ def reproduce(names: Sequence[str], stored: Path, everything: bool = False) -> i
     print_table(verdicts, console)
     write_json(verdicts, RUNS / "claims.json")
     minutes = (time.perf_counter() - started) / 60
-    console.print(f"{len(paths)} figure files in {FIGURES.relative_to(ROOT)}; {minutes:.1f} min")
+    console.print(f"{len(paths)} figure files in {FIGURES.relative_to(HOME)}; {minutes:.1f} min")
     console.print("browse every run with `make mlflow`")
     if failed:
         console.print(f"failed runs in {', '.join(failed)}", style="red")

@@ -91,9 +91,8 @@ def _with_experiment(arguments: Namespace, given: Mapping[str, Override], name: 
     more = [f"hydra.searchpath=['file://{Path(folder).absolute()}']"] if folder else []
     cfg = compose_raw([*more, *chosen.values()], arguments.config_name or "config", hydra=True)
     own = _parameters(cfg)
-    swept = own | given
     single = {key for key, o in given.items() if not o.is_sweep_override()}
-    values = {key: _values(o) for key, o in swept.items() if key not in single}
+    values = {key: _values(o) for key, o in {**own, **given}.items() if key not in single}
     left = tuple(key for key in own if key in values)
     return Sweep(cfg.name, values, left, len(cfg.seeds))
 

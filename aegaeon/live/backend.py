@@ -12,6 +12,7 @@ import numpy as np
 from aegaeon.core import CostModel, Deployment, Fleet, Request
 from aegaeon.live.control.controller import Controller
 from aegaeon.live.control.recovery import FaultOptions
+from aegaeon.live.control.source import Replay
 from aegaeon.live.control.tracks import LiveRun
 from aegaeon.live.events import LiveRequest
 from aegaeon.live.measure.calibrate import estimate, quick, warm_up
@@ -49,13 +50,13 @@ def run_live(
         run = Controller(
             system.dispatcher(deployment, fleet),
             fleet,
-            prompts(requests, seed),
-            session.ports,
+            Replay(prompts(requests, seed)),
+            session.transport,
             session.inbox,
             clock,
-            options.stall_timeout_s,
-            progress,
-            faults,
+            stall_s=options.stall_timeout_s,
+            progress=progress,
+            faults=faults,
         ).run()
         run = replace(run, costs=costs, pool=session.pool_samples())
         if all(track.failure is None for track in run.tracks):
@@ -74,9 +75,8 @@ def opened(
     with (
         connected(options, sum([spec.tp for spec in fleet])),
         reserved(fleet, options.device != "cpu", options.start_timeout_s) as places,
-        started(fleet, places, options, folder) as session,
+        started(fleet, places, deployment, options, folder) as session,
     ):
-        session.open(deployment)
         yield session
 
 
@@ -102,5 +102,5 @@ def prompts(requests: Sequence[Request], seed: int) -> list[LiveRequest]:
             "ignore_eos": True,
             "detokenize": False,
         }
-        made.append(LiveRequest(request, prompt, params))
+        made.append(LiveRequest(request, prompt, params, due=request.output_tokens))
     return made

@@ -69,6 +69,7 @@ class LiveRequest:
     `generated` holds the tokens that other instances made. After a prefill elsewhere, `kv` is the
     KV of all but the last token in the host pool, None if there was no room or it was lost: then
     the prompt and what was generated are computed again. All of it is computed with `adapter`.
+    It must produce exactly `due` tokens; with None the engine says when it ends.
     """
 
     spec: Request
@@ -77,6 +78,7 @@ class LiveRequest:
     generated: tuple[int, ...] = ()
     kv: HostKv | None = None
     adapter: Adapter | None = None
+    due: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,32 +164,6 @@ class Ran:
     busy_s: float
     data_s: float = 0.0
     lead_s: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Carried:
-    """A request's KV went to another node's host pool, in `seconds`, until `time`.
-
-    `kv` is where it lies there, None if there was no room. `ticket` says which journey it was.
-    """
-
-    time: float
-    request: int
-    ticket: int
-    kv: HostKv | None
-    nbytes: int
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class PoolSample:
-    """A node's host KV pool at `time`, for blocks of one size: bytes in use, bytes bound to it."""
-
-    time: float
-    node: str
-    block_bytes: int
-    used: int
-    allocated: int
 
 
 Event = Accepted | Tokens | Prefilled | Finished | Failed | Switched | Moved | Ran

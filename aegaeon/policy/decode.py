@@ -13,6 +13,9 @@ from aegaeon.policy.quota import decode_quotas
 
 OUTPUT_RESERVE = 512
 _EPSILON_S = 1e-9
+# The public artifact's decode scheduler estimates a step by `predict(-1, -1, lengths)`. A batch of
+# -1 takes one request's term off the estimate instead of adding the batch's.
+_ARTIFACT_BATCH = -1
 
 
 def kv_need(request: Request) -> int:
@@ -152,14 +155,14 @@ class DecodeScheduler:
         batches = [batch for group in self._work_list.values() for batch in group]
         steps = [self._step_s(batch) for batch in batches]
         models = self._work_list if len(self._work_list) > 1 else ()
-        switch_s = sum(self._costs[model].switch_s for model in models)
+        switch_s = sum(self._costs[model].switch.host_s for model in models)
         options = self._options
         round_ = decode_quotas(steps, switch_s, options.tbt_s, options.qmax_s, options.alpha_floor)
         self._round.extend(zip(batches, round_.quotas, strict=True))
 
     def _step_s(self, batch: Batch) -> float:
-        size = len(batch.requests) if self._options.batch_term else -1
-        return self._costs[batch.model].decode_step_s(size, batch.context)
+        size = len(batch.requests) if self._options.batch_term else _ARTIFACT_BATCH
+        return self._costs[batch.model].decode.step_s(size, batch.context)
 
     def _hint(self, turn: Batch) -> str | None:
         if not self._options.prefetch:

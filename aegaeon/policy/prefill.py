@@ -194,13 +194,13 @@ class PrefillDispatcher:
         return None
 
     def _switch(self, request: Request) -> float:
-        return 0.0 if self._count_requests else self._costs[request.model].switch_s
+        return 0.0 if self._count_requests else self._costs[request.model].switch.host_s
 
     def _execution(self, request: Request) -> float:
         if self._count_requests:
             return 1.0
         tokens = request.input_tokens
-        return self._costs[request.model].prefill_s(tokens, tokens * tokens)
+        return self._costs[request.model].prefill.seconds(tokens, tokens * tokens)
 
 
 def _load(ledger: _Ledger) -> float:

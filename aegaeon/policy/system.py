@@ -24,7 +24,7 @@ class Aegaeon(System):
         lazy_eviction: leave KV on the device until another model needs its bytes.
         accumulative, count_requests, batch_term, pools: the paper's choices by default; the public
             artifact shrinks groups as they run, balances prefill by request count, estimates decode
-            steps without the batch term and splits the cluster into independent pools by model.
+            steps for a batch of -1 and splits the cluster into independent pools by model.
     """
 
     name: str = "aegaeon"
@@ -125,9 +125,9 @@ class _ByStage:
         return self._decode.finished(request, stage, instance, now)
 
     def available(self, instance: int, up: bool, now: float) -> Sequence[Placement]:
-        # Ids are the fleet's: one of the two does not know it, and is none the wiser.
-        self._prefill.available(instance, up, now)
-        return self._decode.available(instance, up, now)
+        # Instance ids are unique in the fleet: a dispatcher without this one has nothing to change.
+        both = (self._prefill, self._decode)
+        return [placed for part in both for placed in part.available(instance, up, now)]
 
 
 class _ByModel:

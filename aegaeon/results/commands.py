@@ -10,9 +10,9 @@ from rich.console import Console
 from rich.progress import Progress
 
 from aegaeon.errors import UserError
-from aegaeon.results import store
+from aegaeon.results import details, store
+from aegaeon.results.changes import print_changes
 from aegaeon.results.detail_schema import DETAILS
-from aegaeon.results.details import diff_details, export_details, kept
 from aegaeon.results.diff import diff
 from aegaeon.results.mlflow import entries
 from aegaeon.results.mlflow.tracker import Tracker, connect
@@ -27,17 +27,21 @@ def export_command(
     replace: bool = False,
     console: Console | None = None,
 ) -> list[Path]:
-    """Write the stored tables of each experiment, details too, and return their paths."""
+    """Write the stored tables of each experiment, details too, and return their paths.
+
+    Prints the measures of stored rows that change, old and new.
+    """
     console = console or Console()
     paths = []
     for experiment in experiments:
+        _show_changes(experiment, runs_root, stored_dir, console)
         done = store.export(runs_root, experiment, stored_dir, replace=replace)
-        kept = f", {done.kept} of them kept from before" if done.kept else ""
-        console.print(f"{done.path}: {done.rows} rows{kept}", highlight=False)
-        details = export_details(runs_root, experiment, stored_dir, replace=replace)
-        for path in details:
+        before = f", {done.kept} of them kept from before" if done.kept else ""
+        console.print(f"{done.path}: {done.rows} rows{before}", highlight=False)
+        tables = details.export_details(runs_root, experiment, stored_dir, replace=replace)
+        for path in tables:
             console.print(f"{path}: {path.stat().st_size / 1e3:.0f} kB", highlight=False)
-        paths += [done.path, *details]
+        paths += [done.path, *tables]
     return paths
 
 
@@ -58,10 +62,10 @@ def diff_command(
         console.print(f"{experiment}: {report.summary()}", highlight=False)
         for line in report.details():
             console.print(f"  {line}", highlight=False)
-        details = diff_details(runs_root, experiment, stored_dir, rtol)
-        for line in details:
+        lines = details.diff_details(runs_root, experiment, stored_dir, rtol)
+        for line in lines:
             console.print(f"  {line}", highlight=False)
-        ok &= report.ok and not details
+        ok &= report.ok and not lines
     return ok
 
 
@@ -105,8 +109,8 @@ def import_command(
     work = {}
     for path in tables:
         table = arrow_table(store.load_stored(path.stem, stored_dir), path)
-        details = [name for name in DETAILS if kept(name, path.stem, stored_dir)]
-        work[path.stem] = entries.of_rows(table.to_pylist(), path.stem, details)
+        kept = [name for name in DETAILS if details.kept(name, path.stem, stored_dir)]
+        work[path.stem] = entries.of_rows(table.to_pylist(), path.stem, kept)
     return _log(work, tracker, console)
 
 
@@ -117,6 +121,15 @@ def columns_text() -> str:
         meaning = f"{column.meaning}; may be empty" if column.nullable else column.meaning
         lines.append(f"| `{column.name}` | {column.type} | {column.unit} | {meaning} |")
     return "\n".join(lines)
+
+
+def _show_changes(experiment: str, runs_root: Path, stored_dir: Path, console: Console) -> None:
+    try:
+        stored = store.load_stored(experiment, stored_dir)
+    except UserError:
+        # Whether a table that is missing or damaged may be written is for `export` to say.
+        return
+    print_changes(store.collect(runs_root, experiment), stored, console)
 
 
 def _log(

@@ -1,32 +1,53 @@
-"""The key of a run: a hash of what its configuration means, not of how it was written."""
+"""The key of a run: a hash of what its configuration means, not of how it was written.
+
+This is version 2. A key with the default that it was introduced with does not count, so a new key
+leaves the hash of every stored row as it is. runs/README.md explains a run's identity;
+aegaeon/results/rehash translates version 1.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from aegaeon.errors import UserError
+from aegaeon.results.introduced import KeyPath, ledger_entry
 
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 
+VERSION = 2
 EXCLUDED = frozenset({"paths", "tracking", "hydra", "tags", "keep"})
 _EXACT_INTEGERS = 2.0**53
 
 
-def config_hash(config: Mapping[str, Any]) -> str:
-    """Return 16 hexadecimal digits that name `config` (resolved, as plain containers).
+def config_hash(config: Mapping[str, Any], inputs: Mapping[str, str] | None = None) -> str:
+    """Return 16 hexadecimal digits that name a run of `config` (resolved, as plain containers).
 
-    The top-level keys in `EXCLUDED` do not count, since they say where results go, and which of
-    them are stored, not what they are. The order of keys does not matter, and 1 and 1.0 are one
-    number.
+    `inputs` maps a name to the digest of content that the configuration only points at. An input
+    with the name of a key counts in place of the key. The order of keys does not matter, and 1 and
+    1.0 are one number.
     """
-    relevant = {key: value for key, value in config.items() if key not in EXCLUDED}
-    text = json.dumps(_canonical(jsonable(relevant)), sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    digests: dict[str, Json] = dict(inputs or {})
+    settings: dict[str, Json] = {}
+    for path, value in _leaves(canonical(jsonable(counted(config)))):
+        key = ".".join(name.replace("\\", r"\\").replace(".", r"\.") for name in path)
+        if key not in digests and not as_introduced(path, value):
+            settings[key] = value
+    return short_digest({"version": VERSION, "settings": settings, "inputs": digests})
+
+
+def counted(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the part of a configuration that says what a run is.
+
+    The top-level keys in `EXCLUDED` say where results go, and which of them are stored.
+    `host_pool` shapes the table `pool` alone, and counts where that table is kept.
+    """
+    idle = EXCLUDED if "pool" in config.get("keep", ()) else EXCLUDED | {"host_pool"}
+    return {key: value for key, value in config.items() if key not in idle}
 
 
 def jsonable(value: object, key: str = "config") -> Json:
@@ -47,12 +68,39 @@ def jsonable(value: object, key: str = "config") -> Json:
     )
 
 
-def _canonical(value: Json) -> Json:
+def canonical(value: Json) -> Json:
     """Write whole floats as integers, as a command line gives 1 where a file gives 1.0."""
     if isinstance(value, dict):
-        return {name: _canonical(item) for name, item in value.items()}
+        return {name: canonical(item) for name, item in value.items()}
     if isinstance(value, list):
-        return [_canonical(item) for item in value]
+        return [canonical(item) for item in value]
     if isinstance(value, float) and value.is_integer() and abs(value) < _EXACT_INTEGERS:
         return int(value)
     return value
+
+
+def as_introduced(path: KeyPath, value: Json) -> bool:
+    """Say whether a key has the default that it was introduced with; `value` is canonical."""
+    entry = ledger_entry(path)
+    # As text, since True equals 1 in Python.
+    return entry is not None and _text(canonical(entry.default)) == _text(value)
+
+
+def short_digest(value: Json) -> str:
+    """Return the first 16 hexadecimal digits of the SHA-256 of a value's JSON text."""
+    return hashlib.sha256(_text(value).encode()).hexdigest()[:16]
+
+
+def _text(value: Json) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+
+
+def _leaves(value: Json, path: KeyPath = ()) -> Iterator[tuple[KeyPath, Json]]:
+    """Yield every value below a mapping, or below a list of mappings, with its path."""
+    if isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
+        value = {str(index): item for index, item in enumerate(value)}
+    if not isinstance(value, dict):
+        yield path, value
+        return
+    for name, item in value.items():
+        yield from _leaves(item, (*path, name))

@@ -17,9 +17,9 @@ import pyarrow.parquet as pq
 
 from aegaeon.errors import UserError
 from aegaeon.results.detail_schema import DETAILS
-from aegaeon.results.files import write_table
+from aegaeon.results.parquet import write_table
 from aegaeon.results.record import run_directory
-from aegaeon.results.store import load_stored, records
+from aegaeon.results.store import current_records, load_stored
 
 
 def details_path(table: str, experiment: str, stored_dir: Path) -> Path:
@@ -35,7 +35,7 @@ def kept(table: str, experiment: str, stored_dir: Path) -> bool:
 def collect_details(table: str, runs_root: Path, experiment: str) -> pd.DataFrame | None:
     """Return the lines of every finished run that keeps `table`; None if no run does."""
     frames = []
-    for facts in records(runs_root, experiment):
+    for facts in current_records(runs_root, experiment):
         if facts["status"] == "finished" and table in facts["config"].get("keep", ()):
             path = run_directory(runs_root, experiment, facts["config_hash"]) / f"{table}.parquet"
             tags = {"config_hash": facts["config_hash"], "seed": facts["row"]["seed"]}
@@ -63,9 +63,14 @@ def export_details(
             known = set(load_stored(experiment, stored_dir)["config_hash"])
             other = known - set(fresh["config_hash"])
             fresh = pd.concat([stored[stored["config_hash"].isin(other)], fresh])
-        write_table(_typed(fresh, table, path), path)
+        write_details(fresh, table, path)
         written.append(path)
     return written
+
+
+def write_details(lines: pd.DataFrame, table: str, path: Path) -> None:
+    """Write lines of a kind of table, typed and sorted; `UserError` if a column is missing."""
+    write_table(_typed(lines, table, path), path)
 
 
 def load_details(table: str, experiment: str, stored_dir: Path) -> pd.DataFrame:

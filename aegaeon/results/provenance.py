@@ -63,7 +63,7 @@ def machine() -> dict[str, Any]:
     """Return processor, cores, memory in GB, operating system and GPUs; never a host's name."""
     pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return {
-        "cpu": _cpu_model(),
+        "cpu": cpu_model(),
         "cores": os.cpu_count() or 1,
         "memory_gb": round(pages / 1e9, 1),
         "os": platform.platform(),
@@ -79,13 +79,14 @@ def machine_name() -> str:
     return ", ".join([f"{found['cpu']}, {found['cores']} cores", *gpus])
 
 
-def _cpu_model() -> str:
+def cpu_model() -> str:
+    """Return the processor's name, of which `platform` often knows the architecture only."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         lines = []
     models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return models[0] if models else platform.processor() or UNKNOWN
+    return models[0] if models else platform.processor() or platform.machine() or UNKNOWN
 
 
 def _gpus() -> list[str]:

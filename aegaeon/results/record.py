@@ -18,9 +18,10 @@ import pandas as pd
 import pyarrow as pa
 
 from aegaeon.errors import UserError
+from aegaeon.files import write_text
 from aegaeon.results import provenance
-from aegaeon.results.config_hash import config_hash, jsonable
-from aegaeon.results.files import write_table, write_text
+from aegaeon.results.config_hash import VERSION, config_hash, jsonable
+from aegaeon.results.parquet import write_table
 from aegaeon.results.schema import validate_row
 
 RUN_FILE = "run.json"
@@ -45,14 +46,6 @@ class RunRecord:
         """The stored-table row, once `finish` has been called."""
         row: dict[str, Any] | None = self.facts["row"]
         return row
-
-    def write_requests(self, table: pd.DataFrame | pa.Table) -> None:
-        """Store one row a request."""
-        self.write("requests", table)
-
-    def write_events(self, table: pd.DataFrame | pa.Table) -> None:
-        """Store one row a switch, KV move or memory sample."""
-        self.write("events", table)
 
     def write(self, name: str, table: pd.DataFrame | pa.Table) -> None:
         """Store a table as `<name>.parquet`; the run counts as finished only while it is there."""
@@ -80,8 +73,7 @@ class RunRecord:
         if error is not None:
             self.facts["row"] = None
             self.facts["error"] = _describe(error)
-        text = json.dumps(self.facts, indent=1, allow_nan=False)
-        write_text(text + "\n", self.directory / RUN_FILE)
+        write_record(self.facts, self.directory)
 
 
 @contextmanager
@@ -90,16 +82,20 @@ def open_run(
     experiment: str,
     config: Mapping[str, Any],
     *,
+    inputs: Mapping[str, str] | None = None,
     sweep_id: str = "",
     command: str | None = None,
 ) -> Iterator[RunRecord]:
     """Record a run of `config` (resolved) in its directory, whatever becomes of it.
 
+    `inputs` are the digests of what `config` only points at (`config_hash`).
     The block must call `finish`; an exception marks the run failed, with its traceback, and goes
     on to the caller. A killed process leaves the status `running`, which is never `finished`.
     """
-    key = config_hash(config)
-    facts = _opening(experiment, config, key, sweep_id, command)
+    digests = dict(inputs or {})
+    key = config_hash(config, digests)
+    facts = _opening(experiment, key, sweep_id, command)
+    facts |= {"inputs": digests, "config": jsonable(config)}
     run = RunRecord(run_directory(runs_root, experiment, key), facts)
     run.save("running")
     try:
@@ -113,7 +109,10 @@ def open_run(
 
 
 def read_record(path: Path) -> dict[str, Any]:
-    """Read a `run.json`; raise `UserError` when it is damaged."""
+    """Read a `run.json`; raise `UserError` when it is damaged.
+
+    `hash_version` is 1 in records that were written before there was a second one.
+    """
     try:
         facts = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -123,15 +122,20 @@ def read_record(path: Path) -> dict[str, Any]:
         ) from error
     if not isinstance(facts, dict) or "status" not in facts:
         raise UserError(f"{path}: key 'status' is missing; delete its directory and run again.")
-    return facts
+    return {"hash_version": 1, **facts}
 
 
-def _opening(
-    experiment: str, config: Mapping[str, Any], key: str, sweep_id: str, command: str | None
-) -> dict[str, Any]:
+def write_record(facts: Mapping[str, Any], directory: Path) -> None:
+    """Write a `run.json` in one step."""
+    text = json.dumps(facts, indent=1, allow_nan=False)
+    write_text(text + "\n", directory / RUN_FILE)
+
+
+def _opening(experiment: str, key: str, sweep_id: str, command: str | None) -> dict[str, Any]:
     git = provenance.git_state()
     return {
         "experiment": experiment,
+        "hash_version": VERSION,
         "config_hash": key,
         "sweep_id": sweep_id,
         "status": "running",
@@ -145,7 +149,6 @@ def _opening(
         "tables": [],
         "row": None,
         "error": None,
-        "config": jsonable(config),
     }
 
 

@@ -11,8 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from aegaeon.errors import UserError
+from aegaeon.results.config_hash import VERSION
 from aegaeon.results.diff import changed_cells
-from aegaeon.results.files import write_table
+from aegaeon.results.parquet import write_table
 from aegaeon.results.record import RUN_FILE, read_record, run_directory
 from aegaeon.results.schema import NAMES, arrow_table, validate_row, validate_table
 
@@ -48,10 +49,21 @@ def records(runs_root: Path, experiment: str) -> list[dict[str, Any]]:
     return [read_record(path) for path in paths]
 
 
+def current_records(runs_root: Path, experiment: str) -> list[dict[str, Any]]:
+    """Return the records as `records` does; `UserError` if one has a hash of an older version."""
+    found = records(runs_root, experiment)
+    if any(facts["hash_version"] != VERSION for facts in found):
+        raise UserError(
+            f"{runs_root / experiment}: holds runs of an older version of the configuration hash; "
+            "`aegaeon results rehash` translates them, and runs nothing."
+        )
+    return found
+
+
 def collect(runs_root: Path, experiment: str) -> pd.DataFrame:
     """Return the rows of all finished runs, typed and sorted; empty when there are none."""
     rows = []
-    for facts in records(runs_root, experiment):
+    for facts in current_records(runs_root, experiment):
         if facts["status"] == "finished":
             path = run_directory(runs_root, experiment, facts["config_hash"]) / RUN_FILE
             rows.append(validate_row(facts["row"], path))

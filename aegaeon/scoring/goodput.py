@@ -53,15 +53,15 @@ class Sweep:
 
     Attributes:
         axis: the column that is swept, `num_models` or `rate_rps`.
-        mean, low, high: attainment in [0, 1] over the seeds; index load, one column a system,
-            NaN where a system has no run.
+        runs: the stored rows, one a system, load and seed.
+        mean: attainment in [0, 1], mean of the seeds; index load, one column a system, NaN where a
+            system has no run.
         source, hardware, gpus, seeds: what the runs have in common.
     """
 
     axis: str
+    runs: pd.DataFrame
     mean: pd.DataFrame
-    low: pd.DataFrame
-    high: pd.DataFrame
     source: str
     hardware: str
     gpus: int
@@ -80,13 +80,10 @@ def sweep(table: pd.DataFrame, name: str, metric: str = "slo_attainment") -> Swe
     if table.empty:
         raise UserError(f"stored table {name} has no rows; run the experiment {name} first")
     axis = "num_models" if table["num_models"].nunique() > 1 else "rate_rps"
-    seeds = table.groupby(["system", axis])[metric]
-    mean, low, high = (getattr(seeds, how)().unstack("system") for how in ("mean", "min", "max"))
     return Sweep(
         axis=axis,
-        mean=mean,
-        low=low,
-        high=high,
+        runs=table,
+        mean=table.groupby(["system", axis])[metric].mean().unstack("system"),
         source=str(common(table, "source", name)),
         hardware=str(common(table, "hardware", name)),
         gpus=int(common(table, "gpus", name)),

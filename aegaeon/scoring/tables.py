@@ -145,8 +145,8 @@ def stages_table(deployment: Deployment) -> pd.DataFrame:
         naive = f"weights alone, at the {NAIVE_LOAD_RATE / GB:g} GB/s of the paper's section 5"
         stages = (
             ("usual loader", size / NAIVE_LOAD_RATE, naive),
-            ("packed arena", cost.switch_s, f"one copy over the host link, {link:g} GB/s"),
-            ("prefetched", cost.activate_s, "a copy on the device, into place"),
+            ("packed arena", cost.switch.host_s, f"one copy over the host link, {link:g} GB/s"),
+            ("prefetched", cost.switch.activate_s, "a copy on the device, into place"),
         )
         rows += [
             {"stage": stage, "order": order, "model": kind, "seconds": seconds}

@@ -213,7 +213,7 @@ class SharedInstance:
         cost = self._costs[work.model]
         contexts = [track.context for track in active]
         if isinstance(work, Prefill):
-            alone = cost.prefill_s(sum(contexts), sum([c * c for c in contexts]), len(active))
+            alone = cost.prefill.seconds(sum(contexts), sum([c * c for c in contexts]), len(active))
             running.step = alone * self._sharing.prefill_slowdown(work.share)
             running.steps = 1
             for track in active:
@@ -221,8 +221,8 @@ class SharedInstance:
                     track.prefill_start, track.prefill_s = now, running.step
             return
         slowdown = self._sharing.decode_slowdown(work.share, shares)
-        running.step = cost.decode_step_s(len(active), sum(contexts)) * slowdown
-        running.slope = cost.decode_context_s * len(active) * slowdown
+        running.step = cost.decode.step_s(len(active), sum(contexts)) * slowdown
+        running.slope = cost.decode.context_s * len(active) * slowdown
         if self._sim.stepwise:
             running.steps = 1
             return

@@ -135,7 +135,7 @@ class TimeSharedInstance:
         if model is None or self._slots.use(model):
             return now
         cost = self._costs[model]
-        return now + max(0.0, cost.switch_s - cost.activate_s)
+        return now + max(0.0, cost.switch.host_s - cost.switch.activate_s)
 
     def _switch(self, model: str, now: float) -> tuple[float, float | None]:
         """Put the model's weights in place; return when they are, and what it took."""
@@ -145,14 +145,14 @@ class TimeSharedInstance:
             self._clear(now)
         if self._inline:
             prefetched = self._slots.use(model)
-            ready = now if prefetched else now + self._costs[model].switch_s
+            ready = now if prefetched else now + self._costs[model].switch.host_s
         else:
             prefetched = model == self._prefetched
             if not prefetched:
-                self._link.copy_weights(now, self._costs[model].switch_s * self._switch_scale)
+                self._link.copy_weights(now, self._costs[model].switch.host_s * self._switch_scale)
             ready = self._link.await_weights(now)
         if prefetched:
-            ready += self._costs[model].activate_s
+            ready += self._costs[model].switch.activate_s
         self._prefetched = None
         self._model = model
         size = self._costs[model].weight_bytes
@@ -172,7 +172,7 @@ class TimeSharedInstance:
             raise ConservationError(f"instance {self.spec.id} has no slot to prefetch into")
         if model not in (self._model, self._prefetched):
             self._prefetched = model
-            self._link.copy_weights(now, self._costs[model].switch_s * self._switch_scale)
+            self._link.copy_weights(now, self._costs[model].switch.host_s * self._switch_scale)
 
     def _prefill(
         self, work: Prefill, tracks: list[Track], ready: float, switch_s: float | None
@@ -182,7 +182,7 @@ class TimeSharedInstance:
         squares = sum(t.context**2 for t in tracks)
         start = self._room_for_prompts(tracks, ready)
         pace = self._sim.crowd.pace(self, work)
-        seconds = self._costs[work.model].prefill_s(tokens, squares, len(tracks)) * pace
+        seconds = self._costs[work.model].prefill.seconds(tokens, squares, len(tracks)) * pace
         for track in tracks:
             if not track.generated:
                 track.prefill_start = start
@@ -224,8 +224,8 @@ class TimeSharedInstance:
             skipped += [t for t in here if t.loaded_at > start]
         self._make_growth_room(active, skipped, cost, start)
         batch, pace = len(active), self._sim.crowd.pace(self, work)
-        step = cost.decode_step_s(batch, sum([t.context for t in active])) * pace
-        slope = cost.decode_context_s * batch * pace
+        step = cost.decode.step_s(batch, sum([t.context for t in active])) * pace
+        slope = cost.decode.context_s * batch * pace
         joins = [t.loaded_at for t in skipped if t.on_device and t.loaded_at > start]
         budget = min([work.quota, *[time - start for time in joins]])
         most = min([t.request.output_tokens - t.generated for t in active])

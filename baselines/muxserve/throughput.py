@@ -43,16 +43,16 @@ def describe(model: ModelSpec, deployment: Deployment) -> Llm:
     """Return a model's load and costs at the deployment's mean lengths."""
     cost = deployment.costs[model.name]
     prompt, answer = deployment.mean_input_tokens, deployment.mean_output_tokens
-    per_prompt = cost.prefill_token_s * prompt + cost.prefill_token_sq_s * prompt * prompt
-    per_request = cost.decode_request_s + cost.decode_context_s * (prompt + answer / 2)
+    per_prompt = cost.prefill.token_s * prompt + cost.prefill.token_sq_s * prompt * prompt
+    per_request = cost.decode.request_s + cost.decode.context_s * (prompt + answer / 2)
     return Llm(
         name=model.name,
         tp=model.tp,
         rate=deployment.rates.get(model.name, 1.0),
         cost=cost,
         tokens=prompt + answer,
-        prefill=(cost.prefill_base_s, per_prompt),
-        decode=(answer * cost.decode_base_s, answer * per_request),
+        prefill=(cost.prefill.base_s, per_prompt),
+        decode=(answer * cost.decode.base_s, answer * per_request),
     )
 
 

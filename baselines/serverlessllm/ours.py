@@ -200,8 +200,8 @@ class GlobalQueue:
         if not self._options.shortest_first:
             return request.arrival
         cost, tokens = self._costs[request.model], request.input_tokens
-        decode = request.output_tokens * cost.decode_step_s(1, tokens + request.output_tokens / 2)
-        return cost.prefill_s(tokens, tokens * tokens) + decode
+        decode = request.output_tokens * cost.decode.step_s(1, tokens + request.output_tokens / 2)
+        return cost.prefill.seconds(tokens, tokens * tokens) + decode
 
     def _expire(self, now: float) -> list[Placement]:
         limit = self._options.drop_after_s

@@ -88,8 +88,8 @@ class _Worker:
         Serving workers are within a step of one another; the one that was given a request longest
         ago goes first.
         """
-        serving = self.runs and now >= self.swap_until
-        return (now if serving else self.last_batch), self.last_given
+        busy = self.runs and now >= self.swap_until
+        return (now if busy else self.last_batch), self.last_given
 
 
 class TailRun:

@@ -158,7 +158,7 @@ class ShortestBatchFirst:
 def _time_left(batch: _Batch, cost: ModelCost) -> float:
     missing = [job.length for job in batch.jobs.values() if not job.cached]
     if missing:
-        return cost.prefill_s(sum(missing), sum(n * n for n in missing), len(missing))
+        return cost.prefill.seconds(sum(missing), sum(n * n for n in missing), len(missing))
     first = next(iter(batch.jobs.values()))
-    step = cost.decode_step_s(len(batch.jobs), sum(job.length for job in batch.jobs.values()))
+    step = cost.decode.step_s(len(batch.jobs), sum(job.length for job in batch.jobs.values()))
     return step * (first.request.output_tokens - first.generated)

@@ -38,7 +38,7 @@ def test_profiles_are_fitted_to_known_models_and_devices(tmp_path, aegaeon):
 def test_the_roofline_is_calibrated_in_place(monkeypatch, aegaeon):
     seen = []
     monkeypatch.setattr("profiles.roofline_fit.recalibrate", lambda: "table")
-    monkeypatch.setattr("profiles.roofline_fit.update_readme", lambda *given: seen.append(given))
+    monkeypatch.setattr("profiles.roofline_table.update_readme", lambda *given: seen.append(given))
     assert aegaeon("profile", "roofline").exit_code == 0
     ((readme, table),) = seen
     assert (readme.parts[-2:], table) == (("profiles", "README.md"), "table")

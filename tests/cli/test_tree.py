@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 PLACES = {
     "": "run figures claims reproduce results mlflow "
     "profile bench workload validate cluster doctor",
-    "results": "export import diff sync columns",
+    "results": "export import diff sync rehash columns",
     "profile": "measure fit roofline",
     "bench": "sim live memory kernels",
     "workload": "lengths",

@@ -1,11 +1,14 @@
 """`aegaeon doctor`: every check can end in every way it has, and facts are read as they are."""
 
 import json
+import re
 import sqlite3
+import tomllib
 from dataclasses import replace
 
 import pytest
 from click.testing import CliRunner
+from packaging.utils import canonicalize_name
 
 from aegaeon import doctor as command
 from aegaeon.cli import cli
@@ -13,6 +16,7 @@ from aegaeon.doctor import examine
 from aegaeon.doctor.facts import Database, Facts, Gpu, Status
 from aegaeon.doctor.locks import exact_pins, installed, lock_of, read_lock
 from aegaeon.doctor.probe import database, memcpy_gbps, parse_gpus, probe, ray_token
+from aegaeon.doctor.software import TAKEN
 from aegaeon.errors import UserError
 from aegaeon.live.memory.shared import SharedDirectory
 from aegaeon.paths import ROOT
@@ -61,6 +65,7 @@ CASES = [
     ("live packages", LIGHT, OK, "not installed"),
     ("live packages", {"installed": PACKAGES | {"ray": "2.61.0"}}, PROBLEM, "ray 2.61.0"),
     ("live packages", {"installed": PACKAGES | {"torchvision": "0.28"}}, PROBLEM, "torchvision"),
+    ("package names", {"installed": PACKAGES | {"kernels": "0.12"}}, PROBLEM, "kernels"),
     ("Ray token", {"token": None}, WARNING, "no token"),
     ("Ray token", {"token": None, "auth_mode": "disabled"}, OK, "mode disabled, no token"),
     ("Ray token", {"auth_mode": "maybe"}, PROBLEM, "mode maybe"),
@@ -153,6 +158,25 @@ def test_a_lock_is_read_for_this_platform(tmp_path) -> None:
     assert read_lock(lock) == {"numpy": "2.4.6", "a-b": "1"}
     with pytest.raises(UserError, match="no lock file"):
         read_lock(tmp_path / "absent.lock")
+
+
+def test_all_packages_of_ours_with_plain_names_are_looked_for() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    packages = project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
+    assert {*TAKEN, "aegaeon"} == set(packages)
+
+
+@pytest.mark.parametrize("lock", sorted(ROOT.glob("requirements*.lock")), ids=lambda p: p.name)
+def test_no_lock_holds_a_distribution_named_as_a_package_of_ours(lock) -> None:
+    """Hugging Face's `kernels` would hide ours or be hidden by it."""
+    pins = re.findall(r"^([\w.-]+)==", lock.read_text(), re.M)
+    assert len(pins) > 50
+    assert {canonicalize_name(pin) for pin in pins} & {*TAKEN, "aegaeon"} == set()
+
+
+def test_doctor_of_an_installed_package_asks_for_a_checkout(tmp_path) -> None:
+    with pytest.raises(UserError, match=r"pyproject\.toml: absent; .* needs a checkout"):
+        probe(tmp_path)
 
 
 @pytest.mark.parametrize("lock", ["requirements.lock", "requirements-live.lock"])

@@ -13,6 +13,8 @@ import yaml
 
 from aegaeon.errors import UserError
 from aegaeon.experiment import hydra_job as run
+from aegaeon.experiment.points import points
+from aegaeon.results.config_hash import config_hash
 from aegaeon.results.store import collect, records
 
 ROOT = Path(__file__).parents[2]
@@ -55,6 +57,23 @@ def test_failed_run_is_recorded_and_the_sweep_goes_on(tmp_path) -> None:
     assert "1 skipped, 1 failed" in again.stderr
 
 
+def test_a_trace_is_one_run_by_any_path_and_another_when_it_is_edited(tmp_path) -> None:
+    trace = tmp_path / "trace.csv"
+    paths = f"{trace},{os.path.relpath(trace, ROOT)}"
+    command = ("run", "-m", "name=traced", "workload=azure", f"workload.path={paths}")
+    command += (f"paths.runs={tmp_path}", "tracking.uri=none", "hydra.launcher.n_jobs=1")
+    for tokens, finished in ((100, 1), (200, 2)):
+        trace.write_text(
+            f"TIMESTAMP,ContextTokens,GeneratedTokens\n2024-05-10 00:00:00,{tokens},5\n"
+        )
+        done = aegaeon(*command)
+        assert "1 finished, 1 skipped" in done.stderr, done.stderr
+        assert len(records(tmp_path, "traced")) == finished
+    inputs = [facts["inputs"]["workload.path"] for facts in records(tmp_path, "traced")]
+    assert len(set(inputs)) == 2
+    assert all(digest.startswith("sha256:") for digest in inputs)
+
+
 def test_a_full_disk_is_refused_before_the_run(tmp_path, monkeypatch) -> None:
     full = SimpleNamespace(free=1_000)
     monkeypatch.setattr(run.shutil, "disk_usage", lambda _: full)
@@ -76,6 +95,7 @@ def test_kick_runs_resumes_and_is_logged(tmp_path) -> None:
     assert "12 finished" in first.stderr
     table = collect(tmp_path, "kick")
     assert len(table) == 12
+    assert {config_hash(point) for point in points("kick")} == set(table["config_hash"])
     assert logged(tmp_path) == {"FINISHED": 12}
     again = aegaeon("run", "-m", *kick)
     assert again.returncode == 0, again.stderr

@@ -11,7 +11,7 @@ import pytest
 
 from aegaeon.errors import UserError
 from aegaeon.scoring.goodput import Crossing
-from figures import REGISTRY
+from figures import REGISTRY, draw
 from figures.header import load_label
 from figures.paper import references
 from figures.render import render
@@ -51,12 +51,13 @@ def test_every_figure_is_drawn_as_pdf_and_png(drawn):
 
 def test_bytes_do_not_depend_on_the_process(stored, drawn, tmp_path):
     code = "import sys; from pathlib import Path; from figures.render import render; "
-    code += "render(['fig11a', 'overview', 'fig04'], *map(Path, sys.argv[1:]), progress=False)"
+    code += "render(sys.argv[3:], *map(Path, sys.argv[1:3]), progress=False)"
     environment = os.environ | {"PYTHONHASHSEED": "7", "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-c", code, str(stored), str(tmp_path / "out")]
+    names = ["fig11a", "overview", "fig04", "fig07", "fig14", "fig15a", "fidelity"]
+    command = [sys.executable, "-c", code, str(stored), str(tmp_path / "out"), *names]
     subprocess.run(command, env=environment, cwd=tmp_path, check=True)
     again = sorted((tmp_path / "out").iterdir())
-    assert len(again) == 6
+    assert len(again) == 2 * len(names)
     for path in again:
         assert path.read_bytes() == (drawn[0] / path.name).read_bytes(), path.name
 
@@ -91,49 +92,55 @@ def test_damaged_series_is_refused(stored, tmp_path):
 
 
 def test_panel_shows_source_hardware_values_and_the_papers(stored):
-    shown = texts(REGISTRY["fig11a"](stored, True))
+    shown = texts(draw("fig11a", stored))
     assert any("Simulated · synthetic, 16 GPUs" in text for text in shown)
     assert {"69", "34", "43", "32", "70", "MuxServe to 32", "Aegaeon"} <= shown
     assert any(re.search(r"ours 2\.0×, authors’ setting \d\.\d×, paper 2×", text) for text in shown)
 
 
 def test_presets_can_be_left_out(stored):
-    with_presets, without = (texts(REGISTRY["fig11a"](stored, on)) for on in (True, False))
+    with_presets, without = (texts(draw("fig11a", stored, presets=on)) for on in (True, False))
     assert with_presets - without == {look(name).label for name in LOOKS if name not in MAIN}
+
+
+def test_a_figure_gets_the_options_that_it_names(stored):
+    with_presets, without = (texts(draw("fig16", stored, presets=on)) for on in (True, False))
+    assert "the same, artifact’s rules" in with_presets - without
+    assert texts(draw("fig14", stored, presets=False)) == texts(draw("fig14", stored))
 
 
 def test_live_runs_get_a_panel_of_their_own_once_they_are_stored(stored, tmp_path):
     copy = shutil.copytree(stored, tmp_path / "stored")
     names = ("fig14", "fig15a", "fig15b", "fig16")
     assert not [
-        text for name in names for text in texts(REGISTRY[name](copy, False)) if "live" in text
+        text for name in names for text in texts(draw(name, copy, presets=False)) if "live" in text
     ]
     rows = detail_rows("live_fig14", source="live", hardware="cpu_live", gpus=2)
     write_experiment(copy, "live_fig14", rows, details(rows))
     for name in names:
-        assert "live, m" in texts(REGISTRY[name](copy, False))
+        assert "live, m" in texts(draw(name, copy, presets=False))
 
 
 def test_distributions_show_what_the_claims_judge(stored):
-    switches = texts(REGISTRY["fig15a"](stored, True))
+    switches = texts(draw("fig15a", stored))
     assert {"7B: 50 % prefetched", "all: 50 % under 50 ms"} <= switches
-    assert {"10 % of\n2.5 GiB"} <= texts(REGISTRY["fig16"](stored, True))
-    assert {"loose", "normal", "strict"} <= texts(REGISTRY["fig17_left"](stored, True))
-    assert "600 ms  ÷ 15.3" in texts(REGISTRY["fig07"](stored, True))
+    assert {"10 % of\n2.5 GiB"} <= texts(draw("fig16", stored))
+    assert {"loose", "normal", "strict"} <= texts(draw("fig17_left", stored))
+    assert "600 ms  ÷ 15.3" in texts(draw("fig07", stored))
 
 
 def test_a_new_system_is_drawn_under_its_own_name(tmp_path):
     table = sweep_table("fig11a", {"aegaeon": 70, "newcomer": 50})
     table.to_parquet(tmp_path / "fig11a.parquet")
-    assert "newcomer" in texts(REGISTRY["fig11a"](tmp_path, True))
+    assert "newcomer" in texts(draw("fig11a", tmp_path))
 
 
 def test_live_comparison_names_the_machine_and_draws_predictions_if_there_are_any(stored, tmp_path):
-    shown = texts(REGISTRY["live_compare"](stored, True))
+    shown = texts(draw("live_compare", stored))
     assert {"Aegaeon", "ServerlessLLM", "Sleep mode, slices"} <= shown
     assert any("Live · 2 instances of vLLM on m" in text and "Hollow" in text for text in shown)
     (tmp_path / "live_compare.parquet").write_bytes((stored / "live_compare.parquet").read_bytes())
-    figure = REGISTRY["live_compare"](tmp_path, True)
+    figure = draw("live_compare", tmp_path)
     assert not any("Hollow" in text for text in texts(figure))
 
 

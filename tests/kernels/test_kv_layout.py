@@ -32,7 +32,7 @@ CHUNKS = {
 @pytest.mark.parametrize("name", ORDERS)
 def test_chunks_of_vllms_stride_orders(name):
     layout = paged(DIMS, ORDERS[name], dtype=torch.float16).layout
-    assert (layout.chunk, layout.chunks) == CHUNKS[name]
+    assert (layout.chunk, layout.block_bytes // layout.chunk) == CHUNKS[name]
     assert len(layout.regions) == 1
     assert (layout.blocks, layout.block_bytes) == (BLOCKS, LAYERS * PAGE)
 
@@ -58,7 +58,7 @@ def test_vllms_own_views_have_these_chunks(name):
     views = vllm.create_kv_cache_views(raw, spec, BLOCKS, order, tensor)
     layout = KvLayout.of(views)
     assert order.stride_order == ORDERS[name]
-    assert (layout.chunk, layout.chunks) == CHUNKS[name]
+    assert (layout.chunk, layout.block_bytes // layout.chunk) == CHUNKS[name]
 
 
 def test_k_and_v_apart_in_tensors_of_their_own():

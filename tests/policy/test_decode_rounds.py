@@ -50,7 +50,7 @@ class Engine:
 
     def step_s(self, work: Decode) -> float:
         context = sum(r.input_tokens + self.generated[r.id] for r in work.requests)
-        return COSTS[work.model].decode_step_s(len(work.requests), context)
+        return COSTS[work.model].decode.step_s(len(work.requests), context)
 
     def turns(self, count: int) -> str:
         return "".join(self.run().model for _ in range(count))
@@ -67,7 +67,7 @@ def test_quotas_are_those_of_the_round_with_every_models_switch():
     engine = Engine()
     for model in "abc":
         engine.add(model)
-    steps = [COSTS[m].decode_step_s(1, 101) for m in "abc"]
+    steps = [COSTS[m].decode.step_s(1, 101) for m in "abc"]
     expected = decode_quotas(steps, 6.0, 0.1, QMAX).quotas
     assert [engine.run().quota for _ in range(3)] == pytest.approx(expected)
 
@@ -230,10 +230,10 @@ def batches_of(present: list[str], room: int) -> list[tuple[str, int]]:
 @given(present=PRESENT, outputs=OUTPUTS, room=ROOM)
 def test_every_batch_of_a_round_gets_its_turn_within_the_round(present, outputs, room):
     engine, batches = crowded(present, outputs, room), batches_of(present, room)
-    steps = [COSTS[model].decode_step_s(size, 101 * size) for model, size in batches]
-    switch_s = sum(COSTS[m].switch_s for m in set(present)) if len(set(present)) > 1 else 0.0
+    steps = [COSTS[model].decode.step_s(size, 101 * size) for model, size in batches]
+    switch_s = sum(COSTS[m].switch.host_s for m in set(present)) if len(set(present)) > 1 else 0.0
     quotas = decode_quotas(steps, switch_s, 0.1, QMAX).quotas
-    slack = sum(COSTS[m].decode_step_s(size, 1101 * size) for m, size in batches)
+    slack = sum(COSTS[m].decode.step_s(size, 1101 * size) for m, size in batches)
     waiting = set(range(len(present)))
     while waiting:
         begin = engine.now
@@ -259,7 +259,7 @@ def test_a_late_request_gets_a_turn_within_the_following_round(
         engine.run()
     engine.run(seconds=moment[1])
     begin, ident = engine.now, engine.add(late, outputs[-1])[0].id
-    step_s = COSTS["d"].decode_step_s(room, 1101 * room)
+    step_s = COSTS["d"].decode.step_s(room, 1101 * room)
     while True:
         start, work = engine.now, engine.run()
         if any(r.id == ident for r in work.requests):

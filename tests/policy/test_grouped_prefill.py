@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from aegaeon.core import Idle, Outcome, Prefill, Request, Stage
+from aegaeon.core import Idle, Outcome, Prefill, Request, Stage, SwitchCost
 from aegaeon.policy.prefill import GroupQueue, PrefillDispatcher, PrefillScheduler
 from aegaeon.policy.system import Aegaeon
 from tests.support.small_market import cost, deployment, requests
@@ -146,7 +146,7 @@ def test_size_counts_all_that_ever_joined_or_the_waiting_ones(accumulative, join
 
 
 def test_loads_of_idle_instances_are_equal_again():
-    policy = PrefillDispatcher(fleet(2), {"a": replace(COSTS["b"], switch_s=0.3)})
+    policy = PrefillDispatcher(fleet(2), {"a": replace(COSTS["b"], switch=SwitchCost(0.3, 0.0))})
     members = [request(i, "a", tokens=7 + i) for i in range(8)]
     for member in members:
         policy.place(member, Stage.PREFILL, 0.0)

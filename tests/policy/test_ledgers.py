@@ -24,7 +24,7 @@ FLEET = SYSTEM.fleet(PLAN)
 
 
 def execution_s(request: Request) -> float:
-    return COSTS[request.model].prefill_s(request.input_tokens, request.input_tokens**2)
+    return COSTS[request.model].prefill.seconds(request.input_tokens, request.input_tokens**2)
 
 
 class PrefillLedger(RuleBasedStateMachine):
@@ -69,7 +69,7 @@ class PrefillLedger(RuleBasedStateMachine):
             left = [r for g in groups for r in g.waiting]
             work = self.running[instance]
             left += [] if work is None else list(work.requests)
-            load = sum(map(execution_s, left)) + sum(COSTS[g.model].switch_s for g in groups)
+            load = sum(map(execution_s, left)) + sum(COSTS[g.model].switch.host_s for g in groups)
             assert self.dispatcher._ledgers[instance].load == pytest.approx(load)
 
     @invariant()

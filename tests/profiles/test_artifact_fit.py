@@ -4,9 +4,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aegaeon.errors import UserError
-from profiles.artifact_fit import fit_decode, fit_prefill, fit_table, predict, score
+from profiles.affine import fit_decode, fit_prefill
+from profiles.artifact_fit import fit_table
+from profiles.files import FOLDER
 from profiles.leastsq import nonnegative, relative
-from profiles.store import FOLDER
+from profiles.quality import predict, score
 
 GRID = np.array([(n, b) for n in (16, 64, 256, 1024, 4096) for b in (1, 2, 4, 8, 16)], dtype=float)
 HEADER = (

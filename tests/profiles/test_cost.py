@@ -1,6 +1,6 @@
 import subprocess
 import sys
-from dataclasses import fields, replace
+from dataclasses import astuple, replace
 
 import numpy as np
 import pytest
@@ -10,14 +10,10 @@ from hypothesis import strategies as st
 from aegaeon.errors import UserError
 from profiles.catalogue import load_device, load_model
 from profiles.cost import cost_model, perturbed
-from profiles.store import FOLDER, load, save
+from profiles.files import FOLDER
+from profiles.store import load, save
 
 H800 = load_device("h800")
-CURVES = {
-    "prefill_curve": ((100.0, 0.02), (300.0, 0.04)),
-    "prefill_prompt_s": 0.002,
-    "decode_curve": ((1.0, 0.010), (2.0, 0.016), (4.0, 0.017)),
-}
 MARKET = [load_model("qwen2.5-7b", "a"), load_model("internlm2.5-7b", "b")]
 
 
@@ -25,8 +21,7 @@ def test_measured_pair_uses_its_profile_and_others_the_roofline():
     costs = cost_model(MARKET, H800)
     fit = load("h800", "qwen2.5-7b", 1)
     assert list(costs) == ["a", "b"]
-    assert costs["a"].prefill_s(1000, 400_000) == fit.prefill.seconds(1000, 400_000)
-    assert costs["a"].decode_step_s(7, 900) == fit.decode.seconds(7, 900)
+    assert (costs["a"].prefill, costs["a"].decode) == (fit.prefill, fit.decode)
     assert costs["a"].source == "profile h800/qwen2.5-7b-tp1 (median error 4.4%)"
     assert costs["b"].source.startswith("roofline (median error ")
 
@@ -41,10 +36,10 @@ def test_degree_without_a_profile_uses_the_roofline():
 def test_switch_is_the_papers_formula_and_the_link_is_the_devices():
     model = load_model("llama2-13b")
     fast, slow = (cost_model([model], load_device(d))["llama2-13b"] for d in ("h800", "h800_pcie4"))
-    assert slow.switch_s == pytest.approx(26.03e9 / (32e9 * 0.625), rel=1e-3)
-    assert fast.switch_s == pytest.approx(slow.switch_s / 2)
-    assert fast.activate_s == pytest.approx(2 * 26.03e9 / 3.35e12, rel=1e-3)
-    assert replace(fast, switch_s=slow.switch_s) == slow
+    assert slow.switch.host_s == pytest.approx(26.03e9 / (32e9 * 0.625), rel=1e-3)
+    assert fast.switch.host_s == pytest.approx(slow.switch.host_s / 2)
+    assert fast.switch.activate_s == pytest.approx(2 * 26.03e9 / 3.35e12, rel=1e-3)
+    assert replace(fast, switch=replace(fast.switch, host_s=slow.switch.host_s)) == slow
 
 
 def test_many_models_of_one_type_share_one_cost():
@@ -58,7 +53,7 @@ def test_own_folder_comes_before_the_committed_profiles(tmp_path):
     profile = load("h800", "qwen2.5-7b", 1)
     save(replace(profile, decode=replace(profile.decode, base_s=1.0)), tmp_path)
     costs = cost_model(MARKET, H800, tmp_path)
-    assert costs["a"].decode_base_s == 1.0
+    assert costs["a"].decode.base_s == 1.0
     assert costs["b"] == cost_model(MARKET, H800)["b"]
 
 
@@ -69,35 +64,25 @@ def test_broken_profile_is_an_error_not_a_reason_for_the_roofline(tmp_path):
         cost_model(MARKET, H800, tmp_path)
 
 
-def test_where_there_is_a_curve_it_takes_the_place_of_the_straight_line():
-    cost = replace(cost_model(MARKET, H800)["a"], **CURVES)
-    assert [cost.decode_step_s(n, 0) for n in (1, 2, 3, 4, 6)] == pytest.approx(
-        [0.010, 0.016, 0.0165, 0.017, 0.018]
-    )
-    assert cost.decode_step_s(1, 1000) == pytest.approx(0.010 + 1000 * cost.decode_context_s)
-    square = cost.prefill_token_sq_s
-    assert cost.prefill_s(50, 0) == cost.prefill_s(100, 0) == pytest.approx(0.02)
-    assert cost.prefill_s(200, 9) == pytest.approx(0.03 + 9 * square)
-    assert cost.prefill_s(200, 0, prompts=3) == pytest.approx(0.034)
+def times(part):
+    """Every number of a part's cost that has no curve."""
+    return [value for value in astuple(part) if isinstance(value, float)]
 
 
 @given(seed=st.integers(0, 2**32 - 1), sigma=st.floats(0, 1))
 def test_perturbed_costs_keep_their_shape_and_sizes(seed, sigma):
     costs = cost_model(MARKET, H800)
-    costs["curved"] = replace(costs["a"], **CURVES)
     wrong = perturbed(costs, sigma, seed)
     assert wrong == perturbed(dict(reversed(costs.items())), sigma, seed)
     for name, cost in costs.items():
-        for size in ("weight_bytes", "kv_bytes_per_token"):
-            assert getattr(wrong[name], size) == getattr(cost, size)
-        for phase in ("prefill_", "decode_", "switch_|activate_"):
-            names = [f.name for f in fields(cost) if f.name.startswith(tuple(phase.split("|")))]
-            values = [(getattr(wrong[name], key), getattr(cost, key)) for key in names]
-            pairs = [pair for pair in values if isinstance(pair[1], float) and pair[1]]
-            for mine, true in [pair for pair in values if isinstance(pair[1], tuple)]:
-                assert [x for x, _ in mine] == [x for x, _ in true]
-                pairs += zip([y for _, y in mine], [y for _, y in true], strict=True)
-            ratios = [mine / true for mine, true in pairs]
+        mine = wrong[name]
+        assert (mine.weight_bytes, mine.kv_bytes_per_token) == (
+            cost.weight_bytes,
+            cost.kv_bytes_per_token,
+        )
+        for part in ("prefill", "decode", "switch"):
+            pairs = zip(times(getattr(mine, part)), times(getattr(cost, part)), strict=True)
+            ratios = [wrong / true for wrong, true in pairs if true]
             assert len(ratios) >= 2
             assert ratios == pytest.approx([ratios[0]] * len(ratios))
 
@@ -106,7 +91,7 @@ def test_perturbation_is_lognormal_of_the_given_sigma():
     models = [replace(MARKET[0], name=f"m{i}") for i in range(2000)]
     costs = cost_model(models, H800)
     wrong = perturbed(costs, 0.3, seed=1)
-    logs = np.log([wrong[n].decode_base_s / costs[n].decode_base_s for n in costs])
+    logs = np.log([wrong[n].decode.base_s / costs[n].decode.base_s for n in costs])
     assert logs.std() == pytest.approx(0.3, rel=0.1)
     assert abs(logs.mean()) < 0.03
     assert perturbed(costs, 0.0, seed=1) == costs

@@ -10,8 +10,9 @@ from aegaeon.core import Overheads
 from aegaeon.errors import UserError
 from profiles.catalogue import load_device, load_model
 from profiles.cost import cost_model
-from profiles.engine_fit import COLUMNS, fit_engine, fit_type
+from profiles.engine_fit import fit_engine, fit_type
 from profiles.engine_profile import engine_path, load_engine, measured_device, save_engine
+from profiles.engine_samples import COLUMNS
 from profiles.roofline_fit import committed
 from profiles.store import load, save
 
@@ -75,11 +76,11 @@ def test_steps_and_switches_are_those_that_made_the_samples(samples):
     assert profile.prefill.seconds(1000, 0) == pytest.approx(0.012, rel=0.01)
     for n, b in [(10, 1), (60, 3), (200, 8)]:
         seconds = 0.003 + 1e-7 * n * b + 1e-4 * b
-        assert profile.decode.seconds(b, n * b) == pytest.approx(seconds, rel=0.01)
+        assert profile.decode.step_s(b, n * b) == pytest.approx(seconds, rel=0.01)
     straight = {"base_s": 0.003, "context_s": 1e-7, "request_s": 1e-4}
     found = {key: getattr(profile.decode, key) for key in straight}
     assert found == pytest.approx(straight, rel=0.01)
-    assert asdict(profile.switch) == pytest.approx({"switch_s": 1.5e-3, "activate_s": 4e-4})
+    assert asdict(profile.switch) == pytest.approx({"host_s": 1.5e-3, "activate_s": 4e-4})
     assert profile.median_error < 0.01
 
 
@@ -92,7 +93,7 @@ def test_steps_that_no_straight_line_follows_are_found(samples, tmp_path):
     others = samples[~samples["kind"].isin(["prefill", "decode"])]
     profile = fit_type(pd.concat([*bent, others], ignore_index=True), SPEC, "cpu", MACHINE)
     for batch, seconds in bends.items():
-        assert profile.decode.seconds(batch, 50 * batch) == pytest.approx(seconds, rel=0.01)
+        assert profile.decode.step_s(batch, 50 * batch) == pytest.approx(seconds, rel=0.01)
     assert profile.decode_quality.median_error < 0.01
     assert profile.prefill.prompt_s == pytest.approx(5e-4, rel=0.1)
     for n, b in POINTS:
@@ -101,8 +102,8 @@ def test_steps_that_no_straight_line_follows_are_found(samples, tmp_path):
     save(profile, tmp_path)
     assert load("cpu", TYPE, 1, tmp_path) == profile
     cost = cost_model([SPEC], CPU, tmp_path)[TYPE]
-    assert cost.decode_step_s(2, 0) == profile.decode.seconds(2, 0)
-    assert cost.prefill_s(40, 800, 2) == profile.prefill.seconds(40, 800, 2)
+    assert cost.decode.step_s(2, 0) == profile.decode.step_s(2, 0)
+    assert cost.prefill.seconds(40, 800, 2) == profile.prefill.seconds(40, 800, 2)
 
 
 @pytest.mark.parametrize("curve", [[[1, 0.1]], [[1, 0.1], [1, 0.2]], [[1], [2]], [[2, 1], [1, 2]]])
@@ -143,8 +144,8 @@ def test_what_is_saved_is_what_costs_and_devices_use(samples, tmp_path):
     assert load("cpu", TYPE, 1, tmp_path) == profile
     assert load_engine("cpu", tmp_path) == engine
     cost = cost_model([SPEC], CPU, tmp_path)[TYPE]
-    assert (cost.switch_s, cost.activate_s) == (1.5e-3, 4e-4)
-    assert cost.decode_base_s == profile.decode.base_s
+    assert (cost.switch.host_s, cost.switch.activate_s) == (1.5e-3, 4e-4)
+    assert cost.decode.base_s == profile.decode.base_s
     assert cost.source.startswith("profile cpu/tiny-qwen2-tp1")
     device, overheads = measured_device(CPU, tmp_path)
     assert device.link_bandwidth == engine.kv_bandwidth
@@ -171,7 +172,7 @@ def test_decoding_that_does_not_grow_is_allowed_where_it_was_measured(samples, t
 
 def test_switches_without_host_copies_are_estimated_from_the_link(samples):
     profile = fit_type(samples[samples["kind"] != "host"], SPEC, "cpu", MACHINE)
-    assert profile.switch.switch_s == pytest.approx(4e-4 + SPEC.weight_bytes / 2e9, rel=0.01)
+    assert profile.switch.host_s == pytest.approx(4e-4 + SPEC.weight_bytes / 2e9, rel=0.01)
 
 
 def test_too_few_points_are_refused(samples):

@@ -9,9 +9,10 @@ import pytest
 from aegaeon.core import ModelSpec
 from aegaeon.errors import UserError
 from profiles.catalogue import load_device, load_model
+from profiles.files import FOLDER
 from profiles.roofline import load_roofline, predict, rank_kv_bytes
-from profiles.roofline_fit import MARK, calibrate, committed, errors, recalibrate, update_readme
-from profiles.store import FOLDER
+from profiles.roofline_fit import calibrate, committed, errors, recalibrate
+from profiles.roofline_table import MARK, update_readme
 
 
 def test_committed_constants_are_physical():
@@ -76,7 +77,7 @@ def test_opt_66b_on_four_a100_is_near_two_published_engines():
     for batch, context in [(1, 512), (16, 8192), (64, 32768)]:
         distserve = 30.8 + 4.52e-4 * context + 0.0633 * batch
         vllm = 39.6 + 6.95e-4 * context + 0.136 * batch
-        assert distserve < 1e3 * decode.seconds(batch, context) < 1.1 * vllm
+        assert distserve < 1e3 * decode.step_s(batch, context) < 1.1 * vllm
 
 
 def test_more_ranks_share_weights_and_heads_until_there_is_one_head():
@@ -90,7 +91,7 @@ def test_larger_models_and_batches_take_longer(device):
     constants, gpu = load_roofline().constants, load_device(device)
     small, large = (predict(load_model(t), gpu, constants) for t in ("qwen1.5-1.8b", "llama2-13b"))
     assert small[0].seconds(2048, 2048**2) < large[0].seconds(2048, 2048**2)
-    assert small[1].seconds(8, 8192) < large[1].seconds(8, 8192) < large[1].seconds(16, 16384)
+    assert small[1].step_s(8, 8192) < large[1].step_s(8, 8192) < large[1].step_s(16, 16384)
 
 
 @pytest.mark.parametrize(

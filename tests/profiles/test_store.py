@@ -4,7 +4,8 @@ import shutil
 import pytest
 
 from aegaeon.errors import UserError
-from profiles.store import FOLDER, load, profile_path, save
+from profiles.files import FOLDER
+from profiles.store import load, profile_path, save
 
 PROFILE = ("h800", "qwen2.5-7b", 1)
 
@@ -83,6 +84,15 @@ def test_what_is_saved_is_what_is_loaded(tmp_path):
     assert [p.name for p in path.parent.iterdir()] == [path.name]
 
 
+@pytest.mark.parametrize(
+    "path", sorted(FOLDER.glob("*/*-tp*.json")), ids=lambda path: f"{path.parent.name}-{path.stem}"
+)
+def test_every_committed_profile_keeps_its_bytes(path, tmp_path):
+    model, _, tp = path.stem.rpartition("-tp")
+    again = save(load(path.parent.name, model, int(tp)), tmp_path)
+    assert again.read_bytes() == path.read_bytes()
+
+
 def test_link_variant_shares_the_profile_of_its_gpu():
     assert load("h800_pcie4", "qwen2.5-7b", 1) == load(*PROFILE)
 
@@ -107,7 +117,7 @@ def test_fits_agree_with_the_published_coefficients():
     fit = load(*PROFILE)
     for batch, length in [(1, 512), (8, 512), (32, 256), (100, 64)]:
         published = 8.45e-3 + 4.43e-8 * batch * length + 1.07e-4 * batch
-        assert fit.decode.seconds(batch, batch * length) == pytest.approx(published, rel=0.04)
+        assert fit.decode.step_s(batch, batch * length) == pytest.approx(published, rel=0.04)
     for length in (1024, 2048, 4096):
         published = 5.68e-3 + 2.27e-5 * length + 2.05e-10 * length**2
         assert fit.prefill.seconds(length, length**2) == pytest.approx(published, rel=0.06)
@@ -119,4 +129,4 @@ def test_a100_decode_lies_between_two_other_engines(batch, length):
     distserve = 19.9 + 6.27e-4 * batch * length + 0.0385 * batch
     vllm = 23.5 + 5.93e-4 * batch * length + 0.0607 * batch
     fit = load("a100", "llama2-13b", 1).decode
-    assert distserve < 1e3 * fit.seconds(batch, batch * length) < vllm
+    assert distserve < 1e3 * fit.step_s(batch, batch * length) < vllm

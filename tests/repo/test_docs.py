@@ -27,27 +27,24 @@ DOCUMENTS = sorted(
     for path in ROOT.glob(pattern)
     if not path.relative_to(ROOT).parts[0].startswith(".")
 )
+PACKAGES = ("aegaeon", "baselines", "figures", "kernels", "profiles", "workloads")
+FOLDERS = (*PACKAGES, "notebooks", "tests")
+OF_THE_ARTIFACT = {"plots/plot_e2e.py"}
 LINK = re.compile(r"\[[^\]]*\]\((?!https?://|#|mailto:)([^)#\s]+)")
-LINE = re.compile(r"^ *(?:\$ )?(?:source \S+ && )?(aegaeon|make) +([^`\n]*)$", re.MULTILINE)
-INLINE = re.compile(r"`(aegaeon|make) ([^`]+)`")
+LINE = re.compile(r"^ *(?:\$ )?aegaeon +([^`\n]*)$", re.MULTILINE)
+INLINE = re.compile(r"`aegaeon ([^`]+)`")
 MODULE = re.compile(r"python -m (?:aegaeon\.|profiles|workloads|kernels)[\w.]*")
-TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
 
 
-def commands(program: str, pattern: re.Pattern[str]) -> list[str]:
-    """Return what follows `program` where `pattern` finds commands, without shell comments."""
-    found = {
-        match[2].split(" #")[0].split(";")[0].strip()
-        for path in DOCUMENTS
-        for match in pattern.finditer(path.read_text())
-        if match[1] == program
-    }
-    return sorted(found)
+def commands(pattern: re.Pattern[str]) -> list[str]:
+    """Return what follows `aegaeon` where `pattern` finds commands, without shell comments."""
+    found = [match for path in DOCUMENTS for match in pattern.findall(path.read_text())]
+    return sorted({text.split(" #")[0].strip() for text in found})
 
 
 RUNS = [
     text.removeprefix("run").strip()
-    for text in commands("aegaeon", LINE)
+    for text in commands(LINE)
     if text.split()[0] == "run" and not re.search(r" --|FILE|<|…", text)
 ]
 
@@ -74,21 +71,14 @@ def parsed(words: list[str], complete: bool) -> str:
     return ""
 
 
-@pytest.mark.parametrize("command", commands("aegaeon", LINE))
+@pytest.mark.parametrize("command", commands(LINE))
 def test_documented_command_parses(command) -> None:
     assert parsed(shlex.split(command), complete=True) == ""
 
 
-@pytest.mark.parametrize("command", commands("aegaeon", INLINE))
+@pytest.mark.parametrize("command", commands(INLINE))
 def test_command_named_in_a_text_parses(command) -> None:
     assert parsed(shlex.split(command), complete=False) == ""
-
-
-def test_documented_make_targets_exist() -> None:
-    lines = {*commands("make", LINE), *commands("make", INLINE)}
-    words = [word for line in lines for word in shlex.split(line) if "=" not in word]
-    assert len(set(words)) >= 10
-    assert set(words) <= TARGETS
 
 
 def test_no_document_names_a_module_to_run() -> None:
@@ -104,6 +94,53 @@ def test_relative_links_lead_somewhere() -> None:
         if not (path.parent / target).exists()
     ]
     assert broken == []
+
+
+def spans(path: Path) -> str:
+    """Return what a document says in code, one piece a line."""
+    text = path.read_text()
+    lines = re.findall(r"^(?: {4}|\$ )?(make .*)", text, re.M)
+    return "\n".join(re.findall(r"`([^`\n]+)`", text) + lines)
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda p: p.relative_to(ROOT).as_posix())
+def test_modules_and_targets_in_documents_exist(path: Path) -> None:
+    ours = [module.as_posix() for folder in FOLDERS for module in (ROOT / folder).rglob("*.py")]
+    named = set(re.findall(r"[\w/]*\w\.py\b", spans(path))) - OF_THE_ARTIFACT
+    absent = [name for name in sorted(named) if not any(p.endswith(f"/{name}") for p in ours)]
+    assert absent == []
+    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.M))
+    assert set(re.findall(r"^make ([a-z][\w-]*)", spans(path), re.M)) <= targets
+
+
+def tables(text: str) -> list[list[str]]:
+    """Return the runs of lines that begin with a bar, outside of code."""
+    found: list[list[str]] = [[]]
+    for line in re.sub(r"^```.*?^```", "", text, flags=re.M | re.S).splitlines():
+        if line.startswith("|"):
+            found[-1].append(line)
+        elif found[-1]:
+            found.append([])
+    return [table for table in found if table]
+
+
+def cells(row: str) -> int:
+    """Return how many cells a row has; a bar in code or after a backslash is text."""
+    return re.sub(r"`[^`]*`|\\\|", "", row).count("|") - 1
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda p: p.relative_to(ROOT).as_posix())
+def test_every_table_is_one_table(path: Path) -> None:
+    """A blank line within a table makes its last rows a second one, which has no heading."""
+    for table in tables(path.read_text()):
+        assert re.fullmatch(r"\|[-:| ]+\|", table[1] if len(table) > 1 else ""), table[0]
+        assert {cells(row) for row in table} == {cells(table[0])}, table[0]
+
+
+def test_a_cut_table_is_found() -> None:
+    whole = "| a | b |\n|---|---|\n| 1 | `x|y` |\n"
+    assert [len(table) for table in tables(f"{whole}\n| 2 | 3 |\n```\n| 4 |\n```\n")] == [3, 1]
+    assert [cells(row) for row in tables(whole)[0]] == [2, 2, 2]
 
 
 @pytest.mark.parametrize("command", RUNS)
@@ -125,8 +162,8 @@ def test_the_table_of_claims_is_that_of_the_stored_results() -> None:
 
 def test_enough_commands_are_documented() -> None:
     assert len(RUNS) >= 6
-    assert len(commands("aegaeon", LINE)) >= 20
-    assert len(commands("aegaeon", INLINE)) >= 20
+    assert len(commands(LINE)) >= 20
+    assert len(commands(INLINE)) >= 20
 
 
 def test_metrics_explains_every_column_as_the_schema_does() -> None:

@@ -1,15 +1,24 @@
 """Who imports whom: the contracts of `.importlinter`, and what starting a run loads."""
 
+import ast
 import os
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 ROOMS = ("aegaeon", "baselines", "workloads", "profiles", "kernels", "figures")
 LINT = "from importlinter.cli import lint_imports_command; lint_imports_command()"
-HEAVY = ("torch", "ray", "vllm", "mlflow", "matplotlib")
+MODULES = sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))
+DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Import, ast.ImportFrom)
+SET_VARIABLES = {"aegaeon/live/ray/__init__.py", "aegaeon/live/vllm/__init__.py"}
+# Without what the tests' own process may have set.
+QUIET = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "VLLM_"))}
+HEAVY = ("torch", "ray", "vllm", "mlflow", "matplotlib", "seaborn")
 # What need not be loaded to print help.
 SLOW = ("hydra", "numpy", "pandas", "pyarrow", "rich", "yaml")
 # A module, an import that it must not have, and what the linter then says.
@@ -35,7 +44,7 @@ FORBIDDEN = (
     ("profiles/leastsq.py", "import torch", "profiles", "torch"),
     (
         "aegaeon/live/control/tracks.py",
-        "from aegaeon.live.ray import port",
+        "from aegaeon.live.ray import calls",
         "aegaeon.live.control",
         "ray",
     ),
@@ -52,7 +61,7 @@ FORBIDDEN = (
         "aegaeon.results",
     ),
     ("workloads/checks.py", "from profiles import cost", "workloads", "profiles"),
-    ("aegaeon/results/files.py", "import baselines", "aegaeon.results", "baselines"),
+    ("aegaeon/results/parquet.py", "import baselines", "aegaeon.results", "baselines"),
     (
         "figures/style.py",
         "from aegaeon.experiment import plan",
@@ -68,6 +77,7 @@ FORBIDDEN = (
     ("kernels/views.py", "from aegaeon import core", "kernels", "aegaeon"),
     ("aegaeon/experiment/hydra_job.py", "import mlflow", "aegaeon", "mlflow"),
     ("aegaeon/scoring/tables.py", "import matplotlib", "aegaeon", "matplotlib"),
+    ("workloads/checks.py", "import seaborn", "workloads", "seaborn"),
     ("aegaeon/results/commands.py", "import click", "aegaeon", "click"),
     (
         "aegaeon/experiment/reproduce.py",
@@ -118,3 +128,21 @@ def test_starting_a_run_loads_nothing_heavy() -> None:
     command = [sys.executable, "-c", script]
     loaded = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert set(HEAVY) & set(loaded.stdout.split()) == set()
+
+
+@pytest.mark.parametrize("module", ["experiment.config", "experiment.hydra_job", "live", "cli"])
+def test_importing_what_a_simulated_run_needs_leaves_the_environment_alone(module: str) -> None:
+    script = f"import os; b = dict(os.environ); import aegaeon.{module}; assert b == os.environ"
+    subprocess.run([sys.executable, "-c", script], cwd=ROOT, env=QUIET, check=True)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: p.relative_to(ROOT).as_posix())
+def test_only_what_imports_ray_or_vllm_sets_variables_when_imported(path: Path) -> None:
+    """Ray and vLLM read theirs when they are imported; a program of its own may do as it likes."""
+    name = path.relative_to(ROOT).as_posix()
+    if name in SET_VARIABLES or path.name == "__main__.py":
+        return
+    at_import = [n for n in ast.parse(path.read_text()).body if not isinstance(n, DEFINITIONS)]
+    assert [
+        ast.unparse(n) for n in at_import if re.search(r"\bos\.environ\b|putenv", ast.unparse(n))
+    ] == []

@@ -60,7 +60,7 @@ def run(row, tmp_path):
 def empty_database(tmp_path_factory) -> Path:
     """Migrate one database for the session; that takes seconds."""
     folder = tmp_path_factory.mktemp("mlflow")
-    connect("sqlite", folder).initialise()
+    connect("sqlite", folder).log("empty", [])
     return folder / "mlflow.db"
 
 

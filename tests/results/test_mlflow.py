@@ -18,10 +18,10 @@ from aegaeon.results.commands import (
     import_command,
     sync_command,
 )
-from aegaeon.results.files import write_table
 from aegaeon.results.mlflow import entries
 from aegaeon.results.mlflow.entries import Entry
 from aegaeon.results.mlflow.tracker import connect
+from aegaeon.results.parquet import write_table
 from aegaeon.results.record import open_run
 from aegaeon.results.schema import NAMES, arrow_table
 from aegaeon.results.store import records
@@ -127,7 +127,6 @@ def test_both_ways_into_mlflow_store_the_same(empty_database, tmp_path, run):
 
 def log_one(folder: Path, name: str) -> None:
     tracker = connect("sqlite", folder)
-    tracker.initialise("fig11a")
     tracker.log("fig11a", [Entry(name, name, "FINISHED", 1, 2)])
 
 
@@ -203,7 +202,7 @@ def test_a_broken_database_is_named_and_the_results_are_safe(tmp_path):
     with sqlite3.connect(tmp_path / "mlflow.db") as connection:
         connection.execute("CREATE TABLE experiments (nonsense TEXT)")
     with pytest.raises(UserError, match=r"mlflow\.db: MLflow failed.*aegaeon results sync"):
-        connect("sqlite", tmp_path).initialise()
+        connect("sqlite", tmp_path).log("fig11a", [])
 
 
 def test_mlflow_is_not_imported_before_it_is_needed():

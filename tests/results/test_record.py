@@ -10,7 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from aegaeon.errors import UserError
-from aegaeon.results import files, provenance
+from aegaeon.results import provenance
+from aegaeon.results.parquet import write_table
 from aegaeon.results.record import open_run, read_record
 from aegaeon.results.store import finished
 
@@ -21,7 +22,7 @@ def test_a_run_tells_what_it_was_made_with(tmp_path, row):
     config = {"seed": 3, "system": {"name": "aegaeon", "quota": float("inf")}}
     with open_run(tmp_path, "fig11a", config, sweep_id="s", command="aegaeon run") as run:
         assert read_record(run.directory / "run.json")["status"] == "running"
-        run.write_requests(REQUESTS)
+        run.write("requests", REQUESTS)
         done = run.finish(row(seed=3))
     facts = read_record(run.directory / "run.json")
     assert run.directory == tmp_path / "fig11a" / facts["config_hash"]
@@ -72,7 +73,7 @@ def test_a_bad_row_is_refused_naming_the_run(tmp_path, row):
 
 def die_inside(root, values):
     with open_run(root, "x", {"seed": 0}) as run:
-        run.write_requests(REQUESTS)
+        run.write("requests", REQUESTS)
         run.finish(values)
         os._exit(9)
 
@@ -90,15 +91,6 @@ def test_a_killed_run_is_not_finished_and_can_run_again(tmp_path, row):
     assert finished(tmp_path, "x", path.parent.name)
 
 
-def test_a_failed_write_leaves_the_old_file_and_no_rubbish(tmp_path):
-    files.write_text("old", tmp_path / "a.json")
-    with suppress(OSError), files.atomic(tmp_path / "a.json") as temporary:
-        temporary.write_text("ne")
-        raise OSError("disk full")
-    assert (tmp_path / "a.json").read_text() == "old"
-    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
-
-
 def test_equal_tables_give_equal_bytes(tmp_path):
     shuffled = REQUESTS.iloc[[2, 0, 1]].sort_index()
     renumbered = REQUESTS.set_axis([7, 8, 9])
@@ -106,10 +98,10 @@ def test_equal_tables_give_equal_bytes(tmp_path):
     table = pa.Table.from_pandas(REQUESTS)
     chunked = pa.concat_tables([table.slice(0, 1), table.slice(1)])
     for index, same in enumerate((REQUESTS, shuffled, renumbered, table, chunked)):
-        files.write_table(same, tmp_path / f"{index}.parquet")
+        write_table(same, tmp_path / f"{index}.parquet")
     assert len({path.read_bytes() for path in tmp_path.iterdir()}) == 1
     pd.testing.assert_frame_equal(pq.read_table(tmp_path / "0.parquet").to_pandas(), REQUESTS)
-    files.write_table(REQUESTS.iloc[::-1], tmp_path / "other.parquet")
+    write_table(REQUESTS.iloc[::-1], tmp_path / "other.parquet")
     assert (tmp_path / "other.parquet").read_bytes() != (tmp_path / "0.parquet").read_bytes()
 
 

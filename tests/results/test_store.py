@@ -29,7 +29,7 @@ def test_a_sweep_started_again_finds_what_is_finished(places, run, row):
     assert not finished(runs, "fig11a", "0" * 16)
     assert not finished(runs, "fig12", done.name)
     with open_run(runs, "fig11a", {"seed": 1}) as record:
-        record.write_events(pd.DataFrame({"t": [1.0]}))
+        record.write("events", pd.DataFrame({"t": [1.0]}))
         record.finish(row(seed=1))
     assert finished(runs, "fig11a", record.directory.name)
     (record.directory / "events.parquet").unlink()

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 
 from aegaeon.core import GB, Slo
 from aegaeon.policy import decode
-from aegaeon.results.files import write_table
+from aegaeon.results.parquet import write_table
 from aegaeon.scoring.score import score
 from aegaeon.scoring.tables import events_table, requests_table
 from aegaeon.sim.simulator import Simulation
@@ -53,7 +53,7 @@ def test_every_request_gets_each_of_its_tokens_once_and_in_order(name, market):
         assert len(mine) == (0 if track.failed else request.output_tokens)
         assert np.all(np.diff(mine) > 0)
         if not track.failed:
-            alone = market.costs[request.model].prefill_s(
+            alone = market.costs[request.model].prefill.seconds(
                 request.input_tokens, request.input_tokens**2
             )
             assert mine[0] >= request.arrival + alone - 1e-9
@@ -61,7 +61,7 @@ def test_every_request_gets_each_of_its_tokens_once_and_in_order(name, market):
     assert sum(result.refusals.values()) <= sum(t.failed for t in result.tracks)
     first = next((t for t in result.tracks if not t.failed and t.request.id == 0), None)
     if first is not None:
-        load = market.costs[first.request.model].switch_s
+        load = market.costs[first.request.model].switch.host_s
         assert first.first_token >= first.request.arrival + load
 
 

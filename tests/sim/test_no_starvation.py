@@ -74,11 +74,11 @@ def test_every_batch_has_its_turn_within_two_turns_of_every_other_model(market, 
     (diary,) = system.diaries
     tokens = sum(r.input_tokens + r.output_tokens for r in market.requests)
     turn_s = qmax_s + max(
-        c.decode_step_s(len(market.requests), tokens) for c in market.costs.values()
+        c.decode.step_s(len(market.requests), tokens) for c in market.costs.values()
     )
     # One request's KV leaves the prefill instance and comes in; all others' may come in before.
     kv_s = 2 * tokens * max(c.kv_bytes_per_token for c in market.costs.values()) / LINK
-    switch_s = max(c.switch_s + c.activate_s for c in market.costs.values())
+    switch_s = max(c.switch.host_s + c.switch.activate_s for c in market.costs.values())
     for ident in diary.added:
         decoding, wall = waits(diary, ident)
         assert all(seconds <= 2 * turn_s for seconds in decoding.values())

@@ -63,7 +63,7 @@ def test_inline_copies_hold_up_steps_and_weights_stay_in_their_slots():
     inline, inline_end = switch_seconds(inline_copies=True)
     # Two models, two slots: after one load each, nothing is copied any more.
     assert len(inline) > 4
-    activate = A_B["a"].activate_s
+    activate = A_B["a"].switch.activate_s
     assert inline[0] == pytest.approx(1.0)
     assert inline[1:] == pytest.approx([activate] * (len(inline) - 1))
     assert inline_end > 0

@@ -9,16 +9,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aegaeon.core import (
+    DecodeCost,
     Deployment,
     DeviceSpec,
     Idle,
     InstanceSpec,
     ModelCost,
     Prefill,
+    PrefillCost,
     Request,
     SharingModel,
     Slo,
     Stage,
+    SwitchCost,
 )
 from aegaeon.sim.simulator import Simulation, Simulator
 from aegaeon.sim.space_shared import GRANT_TOKENS, KvGrants
@@ -29,15 +32,9 @@ from baselines.muxserve.quotas import KvQuotas
 from baselines.muxserve.system import ByPlacement
 
 COST = ModelCost(
-    prefill_floor_s=0.01,
-    prefill_base_s=0.005,
-    prefill_token_s=2.3e-5,
-    prefill_token_sq_s=2e-10,
-    decode_base_s=8.45e-3,
-    decode_context_s=4.4e-8,
-    decode_request_s=1e-4,
-    switch_s=0.38,
-    activate_s=0.01,
+    PrefillCost(0.01, 0.005, 2.3e-5, 2e-10),
+    DecodeCost(8.45e-3, 4.4e-8, 1e-4),
+    SwitchCost(0.38, 0.01),
     weight_bytes=15.2e9,
     kv_bytes_per_token=57344,
 )
@@ -73,7 +70,7 @@ class OneUnit:
 
 def run(system, requests: Sequence[Request], stepwise: bool = False) -> Simulation:
     costs = dict.fromkeys(NAMES, COST)
-    free = replace(COST, switch_s=0.0)
+    free = replace(COST, switch=replace(COST.switch, host_s=0.0))
     if system.sharing is None:
         costs = dict.fromkeys(NAMES, free)
     deployment = Deployment(DEVICE, 1, 8, (), costs, Slo(10.0, 0.1))

@@ -4,13 +4,29 @@ import os
 import time
 from pathlib import Path
 
-from aegaeon.core import Deployment, DeviceSpec, ModelCost, ModelSpec, Request, Slo
+from aegaeon.core import (
+    DecodeCost,
+    Deployment,
+    DeviceSpec,
+    ModelCost,
+    ModelSpec,
+    PrefillCost,
+    Request,
+    Slo,
+    SwitchCost,
+)
 from aegaeon.live.memory.cleanup import find_leftovers
 from aegaeon.live.memory.shared import SHARED_MEMORY
 
 KV_BYTES = 2 << 20
 DEVICE = DeviceSpec("cpu", 2e9, 1e10, 5e10, 8e9, 1.0, 1.0)
-COST = ModelCost(0.0, 1e-3, 1e-5, 0.0, 2e-3, 0.0, 0.0, 2e-3, 5e-4, 1.6e6, 1024)
+COST = ModelCost(
+    PrefillCost(0.0, 1e-3, 1e-5, 0.0),
+    DecodeCost(2e-3, 0.0, 0.0),
+    SwitchCost(2e-3, 5e-4),
+    1.6e6,
+    1024,
+)
 SHAPES = {
     "tiny-qwen2": {"parameters": 3.3e5, "layers": 2, "kv_heads": 2, "dtype_bytes": 4},
     "tiny-llama": {"parameters": 4.1e5, "layers": 3, "kv_heads": 1, "dtype_bytes": 2},
@@ -38,10 +54,11 @@ def requests(models: int, count: int, gap_s: float) -> list[Request]:
 
 def alone(plan: Deployment, live, folder: Path) -> dict[int, list[int]]:
     """Return every request's tokens when its model has a device for itself."""
-    from aegaeon.live.ray.node_agent import DTYPES, tiny_model
-    from aegaeon.live.tiny import TinyNode
+    from aegaeon.live.preflight.checkpoints import DTYPES
+    from aegaeon.live.tiny import tiny_model
     from aegaeon.live.vllm.engine import ShellOptions
     from aegaeon.live.vllm.model_engine import Shell
+    from tests.support.tiny_node import TinyNode
 
     node, found = TinyNode(), {}
     for i, spec in enumerate(plan.models):
@@ -81,11 +98,17 @@ def _with(token: bytes) -> list[str]:
         try:
             if int(folder.name) != os.getpid() and token in (folder / "environ").read_bytes():
                 command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-                # A process that has ended but was not waited for has no command.
-                found += [command] if command.strip() else []
+                # A process that has ended but was not waited for has no command; an earlier test of
+                # this session may have left a resource tracker, which ends with the session.
+                tracker = "resource_tracker" in command and _parent(folder) == os.getpid()
+                found += [command] if command.strip() and not tracker else []
         except OSError:
             continue
     return found
+
+
+def _parent(folder: Path) -> int:
+    return int((folder / "stat").read_text().rpartition(")")[2].split()[1])
 
 
 def instance_pids(stage: str, token: str | None = None) -> list[int]:

@@ -1,19 +1,34 @@
 """Small markets whose costs and sizes a test can compute by hand."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
-from aegaeon.core import GB, Deployment, DeviceSpec, ModelCost, ModelSpec, Request, Slo
+from aegaeon.core import (
+    GB,
+    DecodeCost,
+    Deployment,
+    DeviceSpec,
+    ModelCost,
+    ModelSpec,
+    PrefillCost,
+    Request,
+    Slo,
+    SwitchCost,
+)
 from aegaeon.policy.interface import System
 from aegaeon.sim.simulator import Simulation, Simulator
 
 LINK = 10 * GB
 
 
-def cost(**changes: float) -> ModelCost:
-    """A model that prefills in 0.1 s, decodes in 0.02 s a step and loads in 1 s over LINK."""
-    values = {
+def cost(**changes: Any) -> ModelCost:
+    """A model that prefills in 0.1 s, decodes in 0.02 s a step and loads in 1 s over LINK.
+
+    Fields of a part have its name in front, as `prefill_base_s`; `switch_s` is from the host.
+    """
+    values: dict[str, Any] = {
         "prefill_floor_s": 0.0,
         "prefill_base_s": 0.1,
         "prefill_token_s": 0.0,
@@ -26,7 +41,16 @@ def cost(**changes: float) -> ModelCost:
         "weight_bytes": 10 * GB,
         "kv_bytes_per_token": 1_000_000,
     }
-    return ModelCost(**(values | changes))
+    values |= changes
+    prefill, decode = (_part(values, f"{stage}_") for stage in ("prefill", "decode"))
+    switch = SwitchCost(values.pop("switch_s"), values.pop("activate_s"))
+    return ModelCost(PrefillCost(**prefill), DecodeCost(**decode), switch, **values)
+
+
+def _part(values: dict[str, Any], prefix: str) -> dict[str, Any]:
+    """Take the values out whose names begin with `prefix`; return them without it."""
+    names = [name for name in values if name.startswith(prefix)]
+    return {name.removeprefix(prefix): values.pop(name) for name in names}
 
 
 def model(name: str, tp: int = 1) -> ModelSpec:

@@ -145,7 +145,9 @@ def test_skewed_market_gives_the_tail_its_share(make_market):
 )
 def test_value_out_of_range_names_its_key(make_market, change):
     arguments = {"rate_rps": 0.1, "duration_s": 10.0} | change
-    with pytest.raises(UserError, match=f"^{next(iter(change))}: expected"):
+    (name,) = change
+    key = "seeds" if name == "seed" else f"workload.{name}"
+    with pytest.raises(UserError, match=f"^{key}: expected"):
         market(make_market(2), **arguments)
 
 
@@ -153,5 +155,5 @@ def test_value_out_of_range_names_its_key(make_market, change):
     "models", [(), (spec("a"), spec("a")), (spec("a", max_len=1),)], ids=["none", "twice", "short"]
 )
 def test_impossible_models_are_a_users_error(models):
-    with pytest.raises(UserError, match=r"^models: "):
+    with pytest.raises(UserError, match=r"^models(\.count)?: "):
         market(models, 0.1, 10.0)

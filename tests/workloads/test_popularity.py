@@ -4,11 +4,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aegaeon.errors import UserError
-from workloads.popularity import SKEWS, market_rates, popularity, tail_size
+from workloads.popularity import SKEWS, popularity, tail_size
 
 
 def test_papers_market_is_met_exactly():
-    rates = market_rates(779, 1000.0)
+    rates = 1000.0 * popularity(779, "market")
     tail = rates[-733:]
     assert tail_size(779) == 733
     assert len(tail) / 779 == pytest.approx(0.941, abs=5e-4)
@@ -18,7 +18,7 @@ def test_papers_market_is_met_exactly():
 
 @given(st.integers(2, 5000), st.floats(1e-3, 1e6))
 def test_tail_gets_its_share_of_any_market(count, total):
-    rates = market_rates(count, total)
+    rates = total * popularity(count, "market")
     tail = tail_size(count)
     assert abs(tail - 0.941 * count) <= 0.5 or tail == count - 1
     assert rates[count - tail :].sum() == pytest.approx(0.0135 * total, rel=1e-9)
@@ -33,7 +33,9 @@ def test_shares_are_positive_sum_to_one_and_never_rise(count, skew):
     assert (np.diff(shares) <= 1e-15).all()
 
 
-@pytest.mark.parametrize(("count", "skew", "key"), [(0, "zipf", "count"), (3, "pareto", "skew")])
+@pytest.mark.parametrize(
+    ("count", "skew", "key"), [(0, "zipf", "models.count"), (3, "pareto", "workload.skew")]
+)
 def test_bad_arguments_are_named(count, skew, key):
     with pytest.raises(UserError, match=f"^{key}: expected"):
         popularity(count, skew)

@@ -16,6 +16,7 @@ BURST_LONG = (
     "Timestamp,Session ID,Elapsed time,Model,Request tokens,Response tokens,Total tokens,Log Type\n"
 )
 MOONCAKE = '{"timestamp": 0, "input_length": 5, "output_length": 6, "hash_ids": [1]}\n'
+RATE = {"sharegpt": 1.0}
 PER_FILE = settings(
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
@@ -72,7 +73,7 @@ def test_sharegpt_inputs_are_the_conversation_so_far(tmp_path):
     talk = [turn("human", "aa"), turn("gpt", "bbb"), turn("human", "c"), turn("gpt", "dddd")]
     empty = [turn("gpt", "opens"), turn("human", "x"), turn("gpt", "")]
     path.write_text(json.dumps([{"conversations": talk}, {"conversations": empty}]))
-    trace = read_sharegpt(path, rate_rps=2.0, seed=3, count_tokens=len)
+    trace = read_sharegpt(path, total_rps=2.0, seed=3, count_tokens=len)
     pairs = zip(trace.inputs.tolist(), trace.outputs.tolist(), strict=True)
     assert sorted(pairs) == [(2, 3), (6, 4)]
     assert trace.skipped == 2
@@ -87,7 +88,7 @@ def test_sharegpt_arrivals_have_the_rate_and_repeat_by_seed(tmp_path):
     assert first.arrivals[-1] == pytest.approx(500.0, rel=0.1)
     assert columns(first) == columns(again)
     assert columns(first) != columns(other)
-    with pytest.raises(UserError, match=r"^rate_rps: "):
+    with pytest.raises(UserError, match=r"^workload\.rate_rps: .* no arrival times"):
         read_trace(path, "sharegpt")
 
 
@@ -193,7 +194,7 @@ def test_broken_csv_files(tmp_path, format):
 def test_absent_file_and_folder(tmp_path, format):
     for path in (tmp_path / "absent", tmp_path):
         with pytest.raises(UserError, match="cannot be read"):
-            read_trace(path, format, rate_rps=1.0)
+            read_trace(path, format, RATE.get(format, 0.0))
 
 
 @pytest.mark.parametrize(
@@ -233,7 +234,7 @@ def test_bad_sharegpt_is_a_users_error(tmp_path, text, message):
     path = tmp_path / "trace.json"
     path.write_text(text)
     with pytest.raises(UserError, match=message):
-        read_trace(path, "sharegpt", rate_rps=1.0)
+        read_trace(path, "sharegpt", total_rps=1.0)
 
 
 @PER_FILE
@@ -243,7 +244,7 @@ def test_any_text_reads_or_is_a_users_error(tmp_path, format, text, with_header)
     header = GOOD.get(format, (MOONCAKE, []))[0] if with_header else ""
     path.write_text(header + text, encoding="utf-8", errors="replace")
     try:
-        size = len(read_trace(path, format, rate_rps=1.0))
+        size = len(read_trace(path, format, RATE.get(format, 0.0)))
     except UserError:
         return
     assert size > 0

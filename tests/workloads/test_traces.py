@@ -126,5 +126,6 @@ def test_assignment_follows_popularity_and_seed(azure, make_market):
     ],
 )
 def test_value_out_of_range_names_its_key(azure, make_market, key, value):
-    with pytest.raises(UserError, match=f"^{key}: expected"):
+    named = "seeds" if key == "seed" else f"workload.{key}"
+    with pytest.raises(UserError, match=f"^{named}: expected"):
         replay(azure, **({"format": "azure", "models": make_market(2)} | {key: value}))

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from aegaeon.errors import UserError
-from workloads.files import write_text
+from aegaeon.files import write_text
 
 SHAREGPT = Path(__file__).parents[1] / "data" / "sharegpt_lengths.json"
 
@@ -65,7 +65,7 @@ class LengthTable:
             "input": {"mean": self.input_mean, "quantiles": self.inputs.tolist()},
             "output": {"mean": self.output_mean, "quantiles": self.outputs.tolist()},
         }
-        write_text(path, json.dumps(document) + "\n")
+        write_text(json.dumps(document) + "\n", path)
 
     @classmethod
     def load(cls, path: Path) -> LengthTable:

@@ -11,7 +11,7 @@ import pandas as pd
 
 from aegaeon.core import Request
 from aegaeon.errors import UserError
-from workloads.files import write_text
+from aegaeon.files import write_text
 from workloads.readers.cells import read_csv_cells, reject, tokens
 from workloads.readers.trace import Trace, make_trace
 
@@ -61,7 +61,7 @@ def write_artifact_csv(requests: Sequence[Request], path: Path) -> None:
         f"{_clock(r.arrival)},synth_model_{numbers[r.model]:02d},{r.input_tokens},{r.output_tokens}"
         for r in sorted(requests, key=lambda r: r.arrival)
     ]
-    write_text(path, "\n".join([",".join(COLUMNS), *lines, ""]))
+    write_text("\n".join([",".join(COLUMNS), *lines, ""]), path)
 
 
 def _clock(arrival: float) -> str:

@@ -26,15 +26,15 @@ def estimate_tokens(text: str) -> int:
 
 
 def read_sharegpt(
-    path: Path, rate_rps: float, seed: int = 0, count_tokens: TokenCount = estimate_tokens
+    path: Path, total_rps: float, seed: int = 0, count_tokens: TokenCount = estimate_tokens
 ) -> Trace:
     """Read a ShareGPT JSON file; every answer is one request, in an order drawn by `seed`.
 
     Its input is the conversation so far, as in the paper's artifact; arrivals are Poisson with
-    `rate_rps` in all. Answers that are empty or have nothing before them are left out and counted
-    in `skipped`. Raises `UserError` naming file, place and reason.
+    `total_rps` requests/s in all. Answers that are empty or have nothing before them are left out
+    and counted in `skipped`. Raises `UserError` naming file, place and reason.
     """
-    require_positive(rate_rps=rate_rps)
+    require_positive(rate_rps=total_rps)
     turns = [
         pair
         for number, entry in enumerate(_load(path))
@@ -44,7 +44,7 @@ def read_sharegpt(
     kept = pairs[(pairs > 0).all(axis=1)]
     rng = stream(seed, Purpose.CONVERSATIONS)
     kept = rng.permutation(kept)
-    arrivals = np.cumsum(rng.standard_exponential(len(kept))) / rate_rps
+    arrivals = np.cumsum(rng.standard_exponential(len(kept))) / total_rps
     return make_trace(path, arrivals, kept[:, 0], kept[:, 1], skipped=len(pairs) - len(kept))
 
 

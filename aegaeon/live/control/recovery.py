@@ -1,4 +1,4 @@
-"""What a controller keeps of instances that died: how often, what waits for them, what they cost.
+"""Instances that died: how often, which requests wait for them, what each fault cost.
 
 A dead instance never changes a greedy token and never loses an accepted request: its requests go on
 as prompt and generated tokens, computed again by an instance of the first stage. Needs no Ray.
@@ -7,20 +7,21 @@ as prompt and generated tokens, computed again by an instance of the first stage
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from aegaeon.core import Stage
 from aegaeon.errors import UserError
-from aegaeon.live.control.tracks import Fault, LiveError, LiveTrack
+from aegaeon.live.control.tracks import LiveError, LiveTrack
 from aegaeon.live.events import LiveRequest
+from aegaeon.runlog import Fault
 
 ON_FAULT = ("recover", "fail")
 
 
 @dataclass(frozen=True, slots=True)
 class FaultOptions:
-    """`on_fault` is `recover` or `fail`; an instance is made again at most `restarts` times."""
+    """`on_fault` is `recover` or `fail`; an instance is restarted at most `restarts` times."""
 
     on_fault: str = "recover"
     restarts: int = 2
@@ -34,35 +35,37 @@ class FaultOptions:
 
 
 class Recovery:
-    """The instances that are down; those that come back keep a box of requests meanwhile."""
+    """The instances that are down, what waits for each of them, and what that costs."""
 
     def __init__(self, stages: Mapping[int, Stage], options: FaultOptions) -> None:
         self._stages = stages
         self._options = options
         self._deaths: Counter[int] = Counter()
-        self._boxes: dict[int, list[LiveRequest]] = {}
+        self._pending: dict[int, list[LiveRequest]] = {}
+        self._unreaped: dict[int, list[LiveTrack]] = {}
         self._gone: set[int] = set()
         self._open: dict[int, int] = {}
         self.faults: list[Fault] = []
 
     @property
     def waiting(self) -> bool:
-        """Whether an instance is being made again."""
-        return bool(self._boxes)
+        """Whether an instance is being reaped or restarted."""
+        return bool(self._pending or self._unreaped)
 
-    def lost(self, instance: int, reason: str, requests: int, now: float) -> bool:
-        """Note a death with so many requests; tell whether the instance is to be made again.
+    def lost(self, instance: int, reason: str, tracks: Sequence[LiveTrack], now: float) -> bool:
+        """Note a death with `tracks`; tell whether the instance is to be restarted.
 
         Raises LiveError if the run is to fail, or no instance of its stage is left.
         """
         if self._options.on_fault == "fail":
             raise LiveError(reason)
         self._deaths[instance] += 1
-        self._boxes.pop(instance, None)
+        self._pending.pop(instance, None)
+        self._unreaped.setdefault(instance, []).extend(tracks)
         self._open[instance] = len(self.faults)
-        self.faults.append(Fault(now, instance, reason, requests))
+        self.faults.append(Fault(now, instance, reason, len(tracks)))
         if self._deaths[instance] <= self._options.restarts:
-            self._boxes[instance] = []
+            self._pending[instance] = []
             return True
         self._gone.add(instance)
         stage = self._stages[instance]
@@ -73,22 +76,30 @@ class Recovery:
             )
         return False
 
+    def unreaped(self, instance: int) -> Sequence[LiveTrack]:
+        """Return the requests that wait until the dead instance is reaped."""
+        return self._unreaped.get(instance, ())
+
+    def reaped(self, instance: int) -> Sequence[LiveTrack]:
+        """Note that a dead instance holds nothing any more; return the requests that waited."""
+        return self._unreaped.pop(instance, ())
+
     def back(self, instance: int, now: float) -> list[LiveRequest]:
-        """Note that an instance works again; return the requests that waited for it."""
+        """Note that an instance works again; return the requests that are pending for it."""
         at = self._open.pop(instance)
         self.faults[at] = replace(self.faults[at], seconds=now - self.faults[at].time)
-        return self._boxes.pop(instance)
+        return self._pending.pop(instance)
 
     def keep(self, instance: int, request: LiveRequest) -> bool:
-        """Keep a request for an instance that is down; False if it is up."""
-        box = self._boxes.get(instance)
-        if box is not None:
-            box.append(request)
-        return box is not None
+        """Keep a request for an instance that is being restarted; False if the instance is up."""
+        pending = self._pending.get(instance)
+        if pending is not None:
+            pending.append(request)
+        return pending is not None
 
 
 def resume(track: LiveTrack) -> str | None:
-    """Make a request whose instance died go on after the tokens it has; return why it cannot."""
+    """Let a request whose instance died go on after its tokens; return why that is impossible."""
     several = track.live.params.get("n", 1) > 1
     if several and track.tokens:
         return "its instance died, and n > 1 sequences cannot be continued"

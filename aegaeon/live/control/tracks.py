@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from aegaeon.core import CostModel, Fleet, Request
-from aegaeon.live.events import Carried, LiveRequest, Moved, PoolSample, Ran, Switched
-
-HELD = -1
-GONE = -2
+from aegaeon.live.control.messages import Transferred
+from aegaeon.live.events import LiveRequest, Moved, Ran, Switched, Tokens
+from aegaeon.policy.lifecycle import HELD
+from aegaeon.runlog import Fault, PoolSample
 
 
 class LiveError(RuntimeError):
@@ -38,17 +38,6 @@ class Breakdown:
     data_s: float = math.nan
 
 
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """An instance died at `time` with so many requests; `seconds` later it worked again, or NaN."""
-
-    time: float
-    instance: int
-    reason: str
-    requests: int
-    seconds: float = math.nan
-
-
 @dataclass(slots=True)
 class Stay:
     """A request's time at one instance, and the pieces of work there that it was part of."""
@@ -63,10 +52,11 @@ class Stay:
 class LiveTrack:
     """One request's progress; times are seconds on the run's clock, NaN before they are known.
 
-    `place` is an instance's id, HELD, or GONE (finished or failed). `sent` is when the request went
+    `place` is an instance's id, HELD, or GONE (policy.lifecycle); `home` is the instance on whose
+    node its KV lies. `sent` is when the request went
     out, `times` has each token's. `failure` is why it failed. `queued` has when the dispatcher
     began to keep it for later, and until when; `carried` when its KV went to another node.
-    `restarts` counts the instances that died with it.
+    `restarts` counts the instances that died with it. `ended` says that the engine stopped it.
     """
 
     live: LiveRequest
@@ -78,6 +68,8 @@ class LiveTrack:
     queued: list[tuple[float, float]] = field(default_factory=list)
     carried: list[tuple[float, float]] = field(default_factory=list)
     restarts: int = 0
+    ended: bool = False
+    home: int = HELD
     finish: float = math.nan
     failure: str | None = None
 
@@ -92,11 +84,19 @@ class LiveTrack:
         begun = [p.start for stay in self.stays for p in stay.pieces if p.kind == "prefill"]
         return min(begun, default=math.nan)
 
-    def move(self, origin: int, destination: int) -> None:
-        """Change place, once and only from where the request is."""
-        if self.place != origin:
-            raise LiveError(f"request {self.request.id} is at {self.place}, not at {origin}")
-        self.place = destination
+    @property
+    def complete(self) -> bool:
+        """Whether the engine has made the request's last token."""
+        limit = self.live.params.get("max_tokens") if self.live.due is None else self.live.due
+        return self.ended or len(self.tokens) == limit
+
+    def gain(self, event: Tokens) -> None:
+        """Note tokens of one step."""
+        output = event.output
+        self.tokens += output.token_ids
+        self.times += [event.time] * len(output.token_ids)
+        # A prefill instance ends each request after one token, for the length's sake.
+        self.ended = output.finished and output.finish_reason != "length"
 
     def queue(self, now: float) -> None:
         """Note that the dispatcher keeps the request for later."""
@@ -188,7 +188,7 @@ class LiveRun:
     """A finished run: tracks in order of id; switches, KV moves and work with their instance.
 
     `costs` is what the policies were told, measured or estimated; `pool` samples the host KV pools.
-    `carries` went to the instances named, `faults` are instances that died.
+    `transfers` moved KV between nodes, `faults` are instances that died.
     """
 
     tracks: Sequence[LiveTrack]
@@ -198,5 +198,5 @@ class LiveRun:
     work: Sequence[tuple[int, Ran]]
     costs: CostModel = field(default_factory=dict)
     pool: Sequence[PoolSample] = ()
-    carries: Sequence[tuple[int, Carried]] = ()
+    transfers: Sequence[Transferred] = ()
     faults: Sequence[Fault] = ()

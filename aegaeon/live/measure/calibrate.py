@@ -1,8 +1,8 @@
-"""What models cost on live devices, measured in a moment: warms the engines up as well.
+"""A quick measurement of what models cost on live devices, which also warms the engines up.
 
-Enough for the policies' estimates on a device without a profile; `aegaeon profile` fits a whole
-grid. Every policy of the run gets the same costs: prefill times are means over the instances that
-prefill, decoding times over those that decode.
+The measurement suffices for the policies' estimates on a device without a profile; `aegaeon
+profile` fits a whole grid. Every policy of the run gets the same costs: prefill times are means
+over the instances that prefill, decoding times over those that decode.
 """
 
 from __future__ import annotations
@@ -11,7 +11,16 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from statistics import fmean, median
 
-from aegaeon.core import CostModel, Fleet, ModelCost, ModelSpec, Stage
+from aegaeon.core import (
+    CostModel,
+    DecodeCost,
+    Fleet,
+    ModelCost,
+    ModelSpec,
+    PrefillCost,
+    Stage,
+    SwitchCost,
+)
 from aegaeon.live.measure.probe import DECODE_STEPS, Point, Round, Sample
 
 SHORT, LONG, BATCH = 8, 1024, 4
@@ -23,7 +32,7 @@ Measured = Mapping[int, Sequence[Sample]]
 
 
 def warm_up(models: Sequence[ModelSpec]) -> Round:
-    """Return one round that uses everything once: first uses are slow."""
+    """Return one round that uses every path once, because first uses are slow."""
     return Round([p for spec in models for p in _points(spec)], cycles=1)
 
 
@@ -38,7 +47,7 @@ def longest(spec: ModelSpec) -> int:
 
 
 def estimate(measured: Measured, fleet: Fleet, costs: CostModel) -> CostModel:
-    """Return `costs` with the times measured by `quick` rounds, by instance, put in."""
+    """Return `costs` with the times that `quick` rounds measured on each instance."""
     return {name: _cost(name, cost, measured, fleet) for name, cost in costs.items()}
 
 
@@ -60,22 +69,16 @@ def _cost(name: str, cost: ModelCost, measured: Measured, fleet: Fleet) -> Model
     token = max(0.0, (prefill[high] - prefill[low]) / max(1.0, high[0] - low[0]))
     one, many = (min([key for key in decode if key[1] == size]) for size in (1, BATCH))
     request = max(0.0, (decode[many] - decode[one]) / (BATCH - 1))
-    switch_s, activate_s = (_changes(measured.values(), name, kind) for kind in ("host", "slot"))
+    host_s, activate_s = (_changes(measured.values(), name, kind) for kind in ("host", "slot"))
     return replace(
         cost,
-        prefill_floor_s=0.0,
-        prefill_base_s=max(0.0, prefill[low] - token * low[0]),
-        prefill_token_s=token,
-        prefill_token_sq_s=0.0,
-        decode_base_s=max(0.0, decode[one] - request),
-        decode_context_s=0.0,
-        decode_request_s=request,
-        switch_s=cost.switch_s if switch_s is None else switch_s,
-        activate_s=cost.activate_s if activate_s is None else activate_s,
+        prefill=PrefillCost(0.0, max(0.0, prefill[low] - token * low[0]), token, 0.0),
+        decode=DecodeCost(max(0.0, decode[one] - request), 0.0, request),
+        switch=SwitchCost(
+            cost.switch.host_s if host_s is None else host_s,
+            cost.switch.activate_s if activate_s is None else activate_s,
+        ),
         source="measured when the run began",
-        prefill_curve=(),
-        prefill_prompt_s=0.0,
-        decode_curve=(),
     )
 
 
@@ -93,6 +96,6 @@ def _mean(
 
 
 def _changes(instances: Collection[Sequence[Sample]], name: str, kind: str) -> float | None:
-    """Return what a change to this model takes, None if nobody saw one."""
+    """Return the seconds of a change to this model; None if no instance saw one."""
     seen = [s.seconds for all_ in instances for s in all_ if (s.model, s.kind) == (name, kind)]
     return max(0.0, median(seen)) if seen else None

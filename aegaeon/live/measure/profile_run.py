@@ -10,6 +10,7 @@ from aegaeon.core import Deployment, Fleet, ModelSpec, Request
 from aegaeon.errors import UserError
 from aegaeon.live.backend import opened, prompts
 from aegaeon.live.control.controller import Controller
+from aegaeon.live.control.source import Replay
 from aegaeon.live.control.tracks import LiveRun
 from aegaeon.live.measure.calibrate import Measured, longest, warm_up
 from aegaeon.live.measure.neighbours import crowding, neighbours
@@ -119,11 +120,11 @@ def run_profile(
         run = Controller(
             system.dispatcher(deployment, fleet),
             fleet,
-            requests,
-            session.ports,
+            Replay(requests),
+            session.transport,
             session.inbox,
             clock,
-            options.stall_timeout_s,
+            stall_s=options.stall_timeout_s,
         ).run()
     return Profiled(fleet, measured, alone(run))
 

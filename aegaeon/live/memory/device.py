@@ -1,7 +1,7 @@
 """What differs between CUDA and a CPU: streams, events, page-locked memory, copies.
 
-The rest of the room is written once against these protocols; `fake.FakeDevice` implements them too,
-with copies that complete only when a test says so (paper section 5.3, table 2).
+The rest of the room is written once against these protocols (paper section 5.3, table 2). A device
+for tests implements them too, with copies that complete only when a test says so.
 """
 
 from __future__ import annotations
@@ -51,9 +51,6 @@ class Device(Protocol):
 
     def reserve(self, nbytes: int) -> torch.Tensor:
         """Return zeroed uint8 [nbytes] of device memory, 256-byte aligned, or raise UserError."""
-
-    def host_buffer(self, nbytes: int) -> torch.Tensor:
-        """Return uint8 [nbytes] of host memory, page-locked where copies need that."""
 
     def register(self, host: torch.Tensor) -> None:
         """Page-lock existing host memory so that copies from and to it are asynchronous."""
@@ -173,10 +170,6 @@ class CpuDevice:
             pages.madvise(mmap.MADV_HUGEPAGE)
         return torch.frombuffer(pages, dtype=torch.uint8)
 
-    def host_buffer(self, nbytes: int) -> torch.Tensor:
-        """Return plain memory: nothing has to be page-locked here."""
-        return torch.empty(nbytes, dtype=torch.uint8)
-
     def register(self, host: torch.Tensor) -> None:
         """Do nothing: a CPU copy needs no page-locked memory."""
 
@@ -249,10 +242,6 @@ class CudaDevice:
         # Else a copy on another stream could come before the zeros.
         torch.cuda.synchronize(self._device)
         return memory
-
-    def host_buffer(self, nbytes: int) -> torch.Tensor:
-        """Return page-locked host memory."""
-        return torch.empty(nbytes, dtype=torch.uint8, pin_memory=True)
 
     def register(self, host: torch.Tensor) -> None:
         """Page-lock `host` for every CUDA context of this process (cudaHostRegisterPortable)."""

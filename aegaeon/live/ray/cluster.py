@@ -15,19 +15,17 @@ from functools import partial
 from typing import Any
 
 import ray
-from ray.exceptions import AuthenticationError, GetTimeoutError, RayError, RayTaskError
+from ray.exceptions import AuthenticationError, GetTimeoutError, RayError
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from aegaeon.core import Fleet, InstanceSpec
-from aegaeon.errors import UserError
+from aegaeon.errors import UserError, first_line
 from aegaeon.live.auth import use_auth
-from aegaeon.live.control.tracks import LiveError
 from aegaeon.live.memory.cleanup import remove_leftovers
 from aegaeon.live.options import LiveOptions
 from aegaeon.live.preflight.fingerprint import check_fingerprints, fingerprint
 from aegaeon.live.ray.launcher import SLOT
-from aegaeon.live.ray.port import brief
 
 _OBJECT_STORE_BYTES = 100_000_000
 _ATTEMPTS = 3
@@ -111,22 +109,19 @@ def _init(options: LiveOptions, slots: int) -> None:
             ) from error
         except (ConnectionError, RuntimeError, ValueError) as error:
             if attempt == _ATTEMPTS or _MISMATCH in str(error):
-                raise UserError(_no_cluster(options.address, str(error))) from error
+                raise UserError(_no_cluster(options.address, error)) from error
             # A head that is busy answers at the second try.
             time.sleep(_BACK_OFF_S * attempt)
         else:
             return
 
 
-def _no_cluster(address: str, reason: str) -> str:
-    lines = [line.strip() for line in reason.strip().splitlines()]
-    if _MISMATCH in reason:
-        return (
-            f"backend.address: {' '.join(lines)}; install the same lock on every node "
-            "(docs/live.md)"
-        )
+def _no_cluster(address: str, error: Exception) -> str:
+    if _MISMATCH in str(error):
+        whole = " ".join(str(error).split())
+        return f"backend.address: {whole}; install the same lock on every node (docs/live.md)"
     return (
-        f"backend.address: no Ray cluster answers at {address!r} ({lines[0]}); start one "
+        f"backend.address: no Ray cluster answers at {address!r} ({first_line(error)}); start one "
         "(docs/live.md) or use backend.address=local"
     )
 
@@ -143,10 +138,9 @@ def _start_local(options: LiveOptions, slots: int, quiet: dict[str, Any]) -> Non
             **quiet,
         )
     except (OSError, RuntimeError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
         raise UserError(
-            f"backend.address: no Ray of our own starts here ({reason}); it needs free ports, "
-            "shared memory and room in its temporary folder: `aegaeon doctor` looks at these"
+            f"backend.address: no Ray of our own starts here ({first_line(error)}); it needs free "
+            "ports, shared memory and room in its temporary folder: `aegaeon doctor` looks at these"
         ) from error
 
 
@@ -238,21 +232,3 @@ def _devices(specs: Sequence[InstanceSpec]) -> int:
 
 def _needs(by_node: dict[int, list[InstanceSpec]]) -> str:
     return " + ".join([str(_devices(specs)) for specs in by_node.values()])
-
-
-def fetch(refs: Any, timeout_s: float, what: str) -> Any:  # noqa: ANN401
-    """Return `ray.get(refs)`; a UserError raised there is raised here, without Ray's wrapping.
-
-    Raises LiveError with the last line of whatever else went wrong there.
-    """
-    try:
-        return ray.get(refs, timeout=timeout_s)
-    except GetTimeoutError as error:
-        raise UserError(
-            f"{what}: not done after {timeout_s:g} s; see the logs in the run's directory, or "
-            "raise backend.start_timeout_s"
-        ) from error
-    except RayError as error:
-        if isinstance(error, RayTaskError) and isinstance(error.cause, UserError):
-            raise UserError(str(error.cause)) from None
-        raise LiveError(f"{what}: {brief(error)}; see the logs in the run's directory") from error

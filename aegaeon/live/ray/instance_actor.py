@@ -28,6 +28,7 @@ from aegaeon.live.measure.probe import Bench, Round, Sample
 from aegaeon.live.memory.device import open_device
 from aegaeon.live.memory.kv_pool import KvPool
 from aegaeon.live.memory.shared import SharedDirectory, start_time
+from aegaeon.live.memory.weight_arena import slot_bytes_for
 from aegaeon.live.memory.weight_cache import WeightCache
 from aegaeon.live.options import LiveOptions
 from aegaeon.live.preflight.checkpoints import DTYPES
@@ -36,9 +37,6 @@ from aegaeon.policy.interface import System
 
 if TYPE_CHECKING:
     from aegaeon.live.vllm.model_engine import Shell
-
-# A slot also holds buffers, and tensors that an engine pads.
-_SLOT_MARGIN, _SLOT_EXTRA = 1.1, 4 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +173,7 @@ def _sizes(plan: InstancePlan) -> dict[str, int]:
     """Return what each of the instance's devices sets aside."""
     largest = max([model.weight_bytes for model in plan.models]) / plan.spec.tp
     return {
-        "slot_bytes": int(largest * _SLOT_MARGIN) + _SLOT_EXTRA,
+        "slot_bytes": slot_bytes_for(largest),
         "kv_bytes": int(plan.spec.kv_bytes),
         "weight_slots": plan.spec.weight_slots,
     }

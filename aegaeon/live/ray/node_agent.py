@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from aegaeon.core import ModelSpec
 from aegaeon.errors import UserError
-from aegaeon.live.events import NO_BLOCK, HostKv, PoolSample
+from aegaeon.live.events import NO_BLOCK, HostKv
 from aegaeon.live.memory.cleanup import remove_leftovers
 from aegaeon.live.memory.kv_pool import KvPool, in_flight
 from aegaeon.live.memory.shared import SharedDirectory
@@ -26,6 +26,7 @@ from aegaeon.live.preflight.checkpoints import check_checkpoint
 from aegaeon.live.preflight.checks import slab_bytes
 from aegaeon.live.ray.reaper import end
 from aegaeon.live.tiny import tiny_model
+from aegaeon.runlog import PoolSample
 
 SAMPLE_S = 0.05
 _DEATH_S = 20.0
@@ -86,7 +87,7 @@ class NodeAgent:
         groups = [[at if at == NO_BLOCK else next(offsets) for at in g] for g in kv.groups]
         return replace(kv, groups=tuple([tuple(group) for group in groups]))
 
-    def bury(self, process: tuple[int, int] | None, holders: Sequence[int]) -> int:
+    def reap(self, process: tuple[int, int] | None, holders: Sequence[int]) -> int:
         """Make sure that an instance's processes are dead, then free the KV of `holders`.
 
         Returns the number of blocks freed. Raises TimeoutError if a process does not die.

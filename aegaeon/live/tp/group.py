@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, Pipe
 from typing import Any, NoReturn, TypeVar
 
-from aegaeon.errors import UserError
+from aegaeon.errors import UserError, first_line
 from aegaeon.live.memory.device import Event
 
 T = TypeVar("T")
@@ -182,8 +182,8 @@ class RankGroup:
             if (code := peer.code()) is not None:
                 told = f": {peer.failure}" if peer.failure else ""
                 raise RankError(f"{self._name(peer)} died (exit code {code}){told}") from error
-        reason = (str(error).strip() or repr(error)).splitlines()[0]
-        raise RankError(f"the ranks of a group of {self.size} lost touch: {reason}") from error
+        what = f"the ranks of a group of {self.size} lost touch: {first_line(error)}"
+        raise RankError(what) from error
 
     def _name(self, peer: _Peer) -> str:
         return f"rank {peer.rank} of {self.size} (process {peer.process.pid})"

@@ -10,7 +10,7 @@ from vllm.lora.ops.torch_ops import lora_ops
 from vllm.lora.punica_wrapper import punica_cpu
 from vllm.lora.request import LoRARequest
 
-from aegaeon.errors import UserError
+from aegaeon.errors import UserError, first_line
 from aegaeon.live.tp.group import RankError
 
 if TYPE_CHECKING:
@@ -67,10 +67,8 @@ class Adapters:
         except Exception as error:
             # One whose shapes do not fit has been registered by then.
             self._engine.remove_lora(made.lora_int_id)
-            reason = (str(error).strip() or repr(error)).splitlines()[0]
-            raise UserError(
-                f"adapter {adapter.name}: vLLM cannot use {adapter.path}: {reason}"
-            ) from error
+            why = f"adapter {adapter.name}: vLLM cannot use {adapter.path}: {first_line(error)}"
+            raise UserError(why) from error
         return made
 
 

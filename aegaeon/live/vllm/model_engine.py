@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aegaeon.errors import UserError
+from aegaeon.errors import UserError, first_line
 from aegaeon.live.events import Adapter, HostKv, TokenOutput
 from aegaeon.live.instance.device_pool import DevicePool
 from aegaeon.live.vllm.adapters import Adapters
@@ -56,8 +56,8 @@ class Shell:
         except UserError:
             raise
         except Exception as error:
-            reason = (str(error).strip() or repr(error)).splitlines()[0]
-            raise UserError(f"model {name}: vLLM cannot run {path}: {reason}") from error
+            why = f"model {name}: vLLM cannot run {path}: {first_line(error)}"
+            raise UserError(why) from error
         self._scheduler = scheduler_of(self._engine)
         self._adapters = Adapters(self._engine)
         self._turn = -1

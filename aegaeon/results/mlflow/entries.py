@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from aegaeon.results.config_hash import EXCLUDED
+from aegaeon.results.config_hash import counted
 from aegaeon.results.record import run_directory
 from aegaeon.results.schema import of_role
 
@@ -93,7 +93,7 @@ def _of_record(facts: Mapping[str, Any], runs_root: Path) -> Entry:
         status="FINISHED" if facts["status"] == "finished" else "FAILED",
         start_ms=start,
         end_ms=_milliseconds(facts["end"]) if facts["end"] else start,
-        params=_limited({**_flatten(facts["config"]), **_settings(row)}),
+        params=_limited({**_flatten(counted(facts["config"])), **_settings(row)}),
         metrics=_metrics(row),
         tags=_tags("run", tags),
         parent=_sweep_key(facts["sweep_id"]) if facts["sweep_id"] else None,
@@ -171,8 +171,6 @@ def _flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     """Return `a.b.c` -> text for every leaf; a list is one leaf, written as JSON."""
     flat: dict[str, str] = {}
     for name, value in config.items():
-        if not prefix and name in EXCLUDED:
-            continue
         key = _REFUSED.sub("_", f"{prefix}{name}")
         if isinstance(value, Mapping):
             flat.update(_flatten(value, f"{key}."))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -25,6 +24,7 @@ from sqlalchemy import insert, text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
+from aegaeon.files import atomic
 from aegaeon.results.mlflow.entries import Entry
 
 FAILURES = (MlflowException, SQLAlchemyError)
@@ -60,12 +60,10 @@ def open_writer(uri: str, folder: Path) -> Writer:
         return ServerWriter(uri, None)
     database = Path(uri.removeprefix(_SQLITE))
     if not database.exists():
-        temporary = database.with_name(f".{database.name}.{os.getpid()}.tmp")
-        temporary.unlink(missing_ok=True)
         location = str(folder / "artifacts")
-        store = SqlAlchemyStore(f"{_SQLITE}{temporary}", location)  # type: ignore[no-untyped-call]
-        store.engine.dispose()
-        os.replace(temporary, database)
+        with atomic(database) as temporary:
+            store = SqlAlchemyStore(f"{_SQLITE}{temporary}", location)  # type: ignore[no-untyped-call]
+            store.engine.dispose()
     return SqliteWriter(uri, folder / "artifacts")
 
 

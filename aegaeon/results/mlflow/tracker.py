@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
-from aegaeon.errors import UserError
+from aegaeon.errors import UserError, first_line
 from aegaeon.results.mlflow.entries import Entry
 
 if TYPE_CHECKING:
@@ -62,16 +62,6 @@ class Tracker:
 
     uri: str
     folder: Path
-
-    def initialise(self, *experiments: str) -> None:
-        """Create the database and the experiments that are absent, or `UserError`.
-
-        Safe when several processes do so at once. Optional, as `log` does it too: calling it
-        before a sweep tells of a server that is down while there is time to act.
-        """
-        with self._writer() as writer:
-            for experiment in experiments:
-                writer.experiment(experiment)
 
     def log(
         self,
@@ -119,7 +109,7 @@ class Tracker:
                 " wait for it, then log the runs with `aegaeon results sync`."
             ) from error
         except mlflow_writer.FAILURES as error:
-            reason = str(error).splitlines()[0]
+            reason = first_line(error)
             raise UserError(
                 f"{self.uri}: MLflow failed ({reason}). The results themselves are safe in the run "
                 "directories; repair or delete the store, then `aegaeon results sync`."

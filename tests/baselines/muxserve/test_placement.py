@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from aegaeon.core import Deployment, ModelCost, ModelSpec, Slo
+from aegaeon.core import DecodeCost, Deployment, ModelCost, ModelSpec, PrefillCost, Slo, SwitchCost
 from baselines.muxserve.placement import MemoryRule, clusters, partitions, place
 from baselines.muxserve.sharing import A100_SHARING
 from baselines.muxserve.throughput import describe, joint_throughput, sm_share
@@ -19,15 +19,9 @@ RELAXED_RULE = MemoryRule(kv_share=0.25, activation_gb=2.0)
 def cost(model: ModelSpec) -> ModelCost:
     size = model.weight_bytes / model.tp / 15.2e9
     return ModelCost(
-        prefill_floor_s=0.01,
-        prefill_base_s=0.005 * size,
-        prefill_token_s=2.3e-5 * size,
-        prefill_token_sq_s=2e-10,
-        decode_base_s=8.45e-3 * size,
-        decode_context_s=4.4e-8,
-        decode_request_s=1e-4,
-        switch_s=0.38,
-        activate_s=0.01,
+        PrefillCost(0.01, 0.005 * size, 2.3e-5 * size, 2e-10),
+        DecodeCost(8.45e-3 * size, 4.4e-8, 1e-4),
+        SwitchCost(0.38, 0.01),
         weight_bytes=model.weight_bytes / model.tp,
         kv_bytes_per_token=model.kv_bytes_per_token // model.tp,
     )

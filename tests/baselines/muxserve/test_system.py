@@ -8,7 +8,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from aegaeon.core import Deployment, DeviceSpec, ModelCost, ModelSpec, Request, Slo
+from aegaeon.core import (
+    DecodeCost,
+    Deployment,
+    DeviceSpec,
+    ModelCost,
+    ModelSpec,
+    PrefillCost,
+    Request,
+    Slo,
+    SwitchCost,
+)
 from aegaeon.errors import UserError
 from aegaeon.policy.interface import Refusal
 from aegaeon.scoring.score import score
@@ -18,7 +28,13 @@ from baselines.muxserve.sharing import A100_SHARING
 
 DEVICE = DeviceSpec("test", 80e9, 3.35e12, 9.89e14, 64e9)
 MODEL = ModelSpec("7b", "7b", 7.6e9, 28, 3584, 18944, 28, 4, 128, 32768)
-COST = ModelCost(0.01, 0.005, 2.3e-5, 2e-10, 8.45e-3, 4.4e-8, 1e-4, 0.38, 0.01, 15.2e9, 57344)
+COST = ModelCost(
+    PrefillCost(0.01, 0.005, 2.3e-5, 2e-10),
+    DecodeCost(8.45e-3, 4.4e-8, 1e-4),
+    SwitchCost(0.38, 0.01),
+    15.2e9,
+    57344,
+)
 
 
 def deployment(count: int, rate: float = 0.1, slo: Slo | None = None) -> Deployment:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.support.fake_ports import Bench
+from tests.support.fake_transport import Bench
 
 
 @pytest.fixture

@@ -2,28 +2,30 @@
 
 import math
 import re
-from dataclasses import asdict
+import threading
+from dataclasses import asdict, replace
 
 import pytest
 
 from aegaeon.core import Stage
-from aegaeon.live.control.controller import Message
-from aegaeon.live.control.tracks import GONE, LiveError
+from aegaeon.live.control.messages import Died, Ended, Reported, Submitted
+from aegaeon.live.control.tracks import LiveError
 from aegaeon.live.events import Failed, Finished, HostKv, Moved, Ran, Switched
 from aegaeon.policy.interface import Placement, Refusal
-from tests.support.fake_ports import request, tokens
+from aegaeon.policy.lifecycle import GONE, ConservationError
+from tests.support.fake_transport import UNKNOWN_LENGTH, request, tokens
 
 KV = HostKv(3, 64, ((0,),))
 
 
 def test_requests_go_out_at_their_times_and_come_back_whole(bench):
     run = bench.controller(request(0, arrival=0.02), request(1, arrival=0.01, out=5)).run()
-    assert [r.spec.id for r in bench.ports[0].got] == [1, 0]
-    assert [r.generated for r in bench.ports[1].got] == [(7,), (7,)]
+    assert [r.spec.id for r in bench.instances[0].got] == [1, 0]
+    assert [r.generated for r in bench.instances[1].got] == [(7,), (7,)]
     for track in run.tracks:
         assert track.place == GONE
         assert track.failure is None
-        assert len(track.tokens) == len(track.times) == track.request.output_tokens
+        assert len(track.tokens) == len(track.times) == track.live.due
         assert track.request.arrival <= track.sent <= track.times[0]
         assert track.times == sorted(track.times)
         assert track.finish >= track.times[-1]
@@ -41,12 +43,12 @@ def test_refused_requests_fail_with_the_policys_reason(bench):
         (0, Stage.PREFILL): Refusal("too late"),
         (1, Stage.DECODE): Refusal("no room"),
     }
-    bench.ports[0].kv = KV
+    bench.instances[0].kv = KV
     run = bench.controller(request(0), request(1), request(2)).run()
     assert [t.failure for t in run.tracks] == ["too late", "no room", None]
     assert math.isnan(run.tracks[0].finish)
-    assert bench.ports[0].discarded == [KV]
-    assert bench.ports[1].got[0].kv == KV
+    assert bench.instances[0].discarded == [KV]
+    assert bench.instances[1].got[0].kv == KV
 
 
 def test_a_held_request_goes_when_the_dispatcher_says_so(bench):
@@ -63,26 +65,26 @@ def test_a_held_request_goes_when_the_dispatcher_says_so(bench):
 
 @pytest.mark.parametrize("lands", [HostKv(3, 64, ((5,),)), None])
 def test_kv_goes_to_the_node_of_the_request_if_there_is_room(bench, lands):
-    bench.ports[0].kv, bench.ports[1].node = KV, "b"
-    bench.ports[0].lands = lands
+    bench.instances[0].kv, bench.instances[1].node = KV, "b"
+    bench.instances[0].lands = lands
     run = bench.controller(request(0)).run()
-    assert bench.ports[0].discarded == []
-    assert bench.ports[1].got[0].kv == lands
+    assert bench.instances[0].discarded == []
+    assert bench.instances[1].got[0].kv == lands
     (track,) = run.tracks
     assert track.failure is None
     assert track.carried[0][1] - track.carried[0][0] == pytest.approx(0.01)
-    assert [(at, c.nbytes) for at, c in run.carries] == [(1, 64)]
+    assert [(t.instance, t.nbytes) for t in run.transfers] == [(1, 64)]
 
 
 def test_a_failed_request_frees_its_place(bench):
-    bench.ports[1].answer = lambda live: [Failed(1.0, live.spec.id, "no shell")]
+    bench.instances[1].answer = lambda live: [Failed(1.0, live.spec.id, "no shell")]
     run = bench.controller(request(0)).run()
     assert run.tracks[0].failure == "no shell"
     assert (0, Stage.DECODE, 1) in bench.dispatcher.heard
 
 
 def test_work_after_the_last_token_is_counted(bench):
-    port = bench.ports[1]
+    port = bench.instances[1]
     late = [
         Moved(0.9, "m", 0.2, 0, 64),
         Moved(1.4, "m", 0.1, 0, 64),
@@ -92,7 +94,7 @@ def test_work_after_the_last_token_is_counted(bench):
 
     def stop():
         port.say(*late)
-        bench.inbox.put(Message(1, ended=True))
+        bench.inbox.put(Ended(1, 0))
 
     port.stop = stop
     run = bench.controller(request(0)).run()
@@ -105,19 +107,19 @@ def test_work_after_the_last_token_is_counted(bench):
 @pytest.mark.parametrize(
     ("message", "says"),
     [
-        (Message(1, error="instance 1 (decode) died"), "instance 1 (decode) died; 1 requests were"),
-        (Message(1, ended=True), "instance 1 ended, 1 requests open"),
-        (Message(1, [Finished(1.0, 0, "length")]), "request 0: 1 tokens made, 3 asked for"),
-        (Message(0, [Finished(1.0, 0, "length")]), "request 0: 1 tokens made, 3 asked for"),
-        (Message(0, [Failed(1.0, 0, "odd")]), "request 0 is at 1, not at 0"),
+        (Died(1, 0, "instance 1 (decode) died"), "instance 1 (decode) died; 1 requests were"),
+        (Ended(1, 0), "instance 1 ended, 1 requests open"),
+        (Reported(1, 0, [Finished(1.0, 0, "length")]), "request 0: 1 tokens made, 3 asked for"),
+        (Reported(0, 0, [Finished(1.0, 0, "length")]), "request 0: 1 tokens made, 3 asked for"),
+        (Reported(0, 0, [Failed(1.0, 0, "odd")]), "request 0 is at 1, not at 0"),
         (None, "nothing happened for 0.05 s; 1 requests are open, first [0]"),
     ],
 )
 def test_a_broken_run_says_why(bench, message, says):
-    bench.ports[1].mute = True
+    bench.instances[1].mute = True
     if message is not None:
-        bench.ports[1].accept = lambda live: bench.inbox.put(message)
-    with pytest.raises(LiveError, match=re.escape(says)):
+        bench.instances[1].accept = lambda live: bench.inbox.put(message)
+    with pytest.raises((LiveError, ConservationError), match=re.escape(says)):
         bench.controller(request(0)).run()
 
 
@@ -127,9 +129,40 @@ def test_waiting_for_an_arrival_is_no_stall(bench):
 
 
 def test_a_token_too_many_is_noticed(bench):
-    bench.ports[1].answer = lambda live: [
+    bench.instances[1].answer = lambda live: [
         tokens(1.0, 0, 1, 2, 3, 4),
         Finished(1.0, 0, "length"),
     ]
     with pytest.raises(LiveError, match="5 tokens made, 3 asked for"):
         bench.controller(request(0)).run()
+
+
+class Clients:
+    """A source whose requests nobody knows beforehand: one comes, then another once it is done."""
+
+    def __init__(self, bench, *requests):
+        self.bench, self.todo, self.told = bench, list(requests), False
+
+    def due(self, now):
+        if not self.told or not self.todo:
+            return []
+        self.told = False
+        threading.Timer(0.02, self.submit).start()
+        return [self.todo.pop(0)]
+
+    def submit(self):
+        self.told = True
+        self.bench.inbox.put(Submitted())
+
+    def next_at(self):
+        return math.inf if self.todo else None
+
+
+def test_requests_of_unknown_times_and_lengths_are_served_as_they_come(bench):
+    wanted = [replace(request(ident), due=None) for ident in range(3)]
+    clients = Clients(bench, *wanted)
+    clients.submit()
+    run = bench.controller(source=clients, stall_s=0.5).run()
+    assert [len(t.tokens) for t in run.tracks] == [UNKNOWN_LENGTH] * 3
+    assert [t.failure for t in run.tracks] == [None] * 3
+    assert run.tracks[0].finish < run.tracks[1].sent

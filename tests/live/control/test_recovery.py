@@ -1,16 +1,18 @@
 """A dead instance costs time and no request: what the controller does, on fake instances."""
 
 import re
+from dataclasses import replace
 
 import pytest
 
 from aegaeon.core import Stage
 from aegaeon.errors import UserError
-from aegaeon.live.control.controller import LiveError, Message
+from aegaeon.live.control.messages import Broken, Died, Reaped, Reported, Restarted
 from aegaeon.live.control.recovery import FaultOptions
+from aegaeon.live.control.tracks import LiveError
 from aegaeon.live.events import Finished, HostKv, LiveRequest, Prefilled
 from aegaeon.policy.interface import Placement
-from tests.support.fake_ports import FakePort, instance, request, tokens
+from tests.support.fake_transport import FakeInstance, instance, request, tokens
 
 KV = HostKv(3, 64, ((0,),))
 
@@ -29,17 +31,17 @@ def dies_once(port, *said):
 
 
 def test_a_decode_instance_dies_and_its_request_goes_on_after_its_tokens(bench):
-    bench.ports[0].kv = KV
-    dies_once(bench.ports[1], tokens(0.5, 0, 8, 9))
+    bench.instances[0].kv = KV
+    dies_once(bench.instances[1], tokens(0.5, 0, 8, 9))
     run = bench.controller(request(0, out=6), restarts=2).run()
     (track,) = run.tracks
     assert (track.failure, track.restarts) == (None, 1)
     # One token of the first prefill, two of the dead instance, one of the second prefill, the rest.
     assert track.tokens == [7, 8, 9, 7, 0, 1]
-    assert [live.generated for live in bench.ports[0].got] == [(), (7, 8, 9)]
-    assert [live.generated for live in bench.ports[1].got] == [(7,), (7, 8, 9, 7)]
-    assert bench.ports[0].got[1].kv is None
-    assert bench.ports[1].buried == [([0], True)]
+    assert [live.generated for live in bench.instances[0].got] == [(), (7, 8, 9)]
+    assert [live.generated for live in bench.instances[1].got] == [(7,), (7, 8, 9, 7)]
+    assert bench.instances[0].got[1].kv is None
+    assert bench.instances[1].reaped == [([0], True)]
     (fault,) = run.faults
     assert (fault.instance, fault.requests) == (1, 1)
     assert fault.seconds > 0
@@ -48,23 +50,23 @@ def test_a_decode_instance_dies_and_its_request_goes_on_after_its_tokens(bench):
 
 
 def test_a_prefill_instance_dies_before_and_after_the_first_token(bench):
-    dies_once(bench.ports[0])
+    dies_once(bench.instances[0])
     run = bench.controller(request(0), restarts=1).run()
     assert run.tracks[0].tokens == [7, 0, 1]
-    dies_once(bench.ports[0], tokens(0.5, 0, 7))
+    dies_once(bench.instances[0], tokens(0.5, 0, 7))
     again = bench.controller(request(0), restarts=1).run()
     assert again.tracks[0].tokens == [7, 7, 0]
 
 
 def test_a_request_with_all_its_tokens_is_finished(bench):
-    dies_once(bench.ports[1], tokens(0.5, 0, 1, 2))
+    dies_once(bench.instances[1], tokens(0.5, 0, 1, 2))
     run = bench.controller(request(0), restarts=1).run()
     (track,) = run.tracks
     assert (track.tokens, track.finish) == ([7, 1, 2], 0.5)
 
 
 def test_what_a_dead_instance_says_late_is_not_heard(bench):
-    port = bench.ports[1]
+    port = bench.instances[1]
     dies_once(port)
     restart = port.restart
 
@@ -72,8 +74,8 @@ def test_what_a_dead_instance_says_late_is_not_heard(bench):
         stale = port.epoch
         restart(requests, again)
         events = [tokens(0.9, 0, 5, 5), Finished(0.9, 0, "length")]
-        bench.inbox.put(Message(1, events, epoch=stale))
-        bench.inbox.put(Message(1, error="again", epoch=stale))
+        bench.inbox.put(Reported(1, stale, events))
+        bench.inbox.put(Died(1, stale, "again"))
 
     port.restart = late
     run = bench.controller(request(0), restarts=1).run()
@@ -81,11 +83,11 @@ def test_what_a_dead_instance_says_late_is_not_heard(bench):
     assert len(run.faults) == 1
 
 
-def test_requests_go_on_once_the_dead_instance_is_buried(bench):
-    port, order = bench.ports[1], []
+def test_requests_go_on_once_the_dead_instance_is_reaped(bench):
+    port, order = bench.instances[1], []
     dies_once(port)
-    accept = bench.ports[0].accept
-    bench.ports[0].accept = lambda live: (order.append(live.spec.id), accept(live))
+    accept = bench.instances[0].accept
+    bench.instances[0].accept = lambda live: (order.append(live.spec.id), accept(live))
 
     def slow(requests, again):
         port.epoch += 1
@@ -93,22 +95,23 @@ def test_requests_go_on_once_the_dead_instance_is_buried(bench):
 
     def tick(sent):
         if sent == 2:
-            order.append("buried")
-            bench.inbox.put(Message(1, buried=True, epoch=1))
-            bench.inbox.put(Message(1, ready=True, epoch=1))
+            order.append("reaped")
+            bench.inbox.put(Reaped(1, 1))
+            bench.inbox.put(Restarted(1, 1))
 
     port.restart = slow
-    controller = bench.controller(request(0), request(1, arrival=0.3), stall_s=0.01, restarts=1)
-    controller._progress = tick
+    controller = bench.controller(
+        request(0), request(1, arrival=0.3), stall_s=0.01, restarts=1, progress=tick
+    )
     run = controller.run()
     assert [t.failure for t in run.tracks] == [None, None]
     # Its KV of a second prefill would be freed with what the dead instance was sent.
-    assert order == [0, "dead", 1, "buried", 0]
+    assert order == [0, "dead", 1, "reaped", 0]
 
 
-def test_who_waited_for_an_instance_that_dies_again_is_buried_with_it(bench):
-    bench.ports[0].kv = KV
-    port = bench.ports[1]
+def test_who_waited_for_an_instance_that_dies_again_is_reaped_with_it(bench):
+    bench.instances[0].kv = KV
+    port = bench.instances[1]
     dies_once(port)
     restart, asked = port.restart, []
 
@@ -121,11 +124,12 @@ def test_who_waited_for_an_instance_that_dies_again_is_buried_with_it(bench):
 
     def tick(sent):
         if sent == 2:
-            bench.inbox.put(Message(1, error="does not end", epoch=1))
+            bench.inbox.put(Died(1, 1, "does not end"))
 
     port.restart = fails_first
-    controller = bench.controller(request(0), request(1, arrival=0.3), stall_s=0.01, restarts=2)
-    controller._progress = tick
+    controller = bench.controller(
+        request(0), request(1, arrival=0.3), stall_s=0.01, restarts=2, progress=tick
+    )
     run = controller.run()
     assert [t.failure for t in run.tracks] == [None, None]
     assert asked[0] == ([0], True)
@@ -133,7 +137,7 @@ def test_who_waited_for_an_instance_that_dies_again_is_buried_with_it(bench):
 
 
 def test_requests_wait_for_an_instance_that_comes_back(bench):
-    port = bench.ports[1]
+    port = bench.instances[1]
     dies_once(port)
     restart, order = port.restart, []
 
@@ -148,10 +152,11 @@ def test_requests_wait_for_an_instance_that_comes_back(bench):
     def tick(sent):
         if sent == 2:
             order.append("ready")
-            bench.inbox.put(Message(1, ready=True, epoch=1))
+            bench.inbox.put(Restarted(1, 1))
 
-    controller = bench.controller(request(0), request(1, arrival=0.3), stall_s=0.01, restarts=1)
-    controller._progress = tick
+    controller = bench.controller(
+        request(0), request(1, arrival=0.3), stall_s=0.01, restarts=1, progress=tick
+    )
     port.accept = accept
     run = controller.run()
     assert [t.failure for t in run.tracks] == [None, None]
@@ -160,8 +165,8 @@ def test_requests_wait_for_an_instance_that_comes_back(bench):
 
 def test_requests_go_to_another_instance_of_the_stage(bench):
     bench.fleet += (instance(2, Stage.DECODE),)
-    bench.ports[2] = FakePort(2, Stage.DECODE, bench.inbox, bench.clock)
-    dies_once(bench.ports[1])
+    bench.instances[2] = FakeInstance(2, Stage.DECODE, bench.inbox, bench.clock)
+    dies_once(bench.instances[1])
 
     def place(request, stage, now):
         down = (1, False) in bench.dispatcher.heard
@@ -170,9 +175,9 @@ def test_requests_go_to_another_instance_of_the_stage(bench):
     bench.dispatcher.place = place
     run = bench.controller(request(0), request(1, arrival=0.05), restarts=0).run()
     assert [t.failure for t in run.tracks] == [None, None]
-    assert bench.ports[1].buried == [([0], False)]
-    assert [live.spec.id for live in bench.ports[2].got] == [0, 1]
-    assert not bench.ports[1].stopped
+    assert bench.instances[1].reaped == [([0], False)]
+    assert [live.spec.id for live in bench.instances[2].got] == [0, 1]
+    assert not bench.instances[1].stopped
     assert run.faults[0].seconds != run.faults[0].seconds
 
 
@@ -180,41 +185,41 @@ def test_held_requests_that_the_dispatcher_lets_go_are_sent(bench):
     held = request(1)
     bench.dispatcher.answers = {(1, Stage.PREFILL): None}
     bench.dispatcher.released = {(0, True): [Placement(held.spec, 0)]}
-    dies_once(bench.ports[0])
+    dies_once(bench.instances[0])
     run = bench.controller(request(0), held, restarts=1).run()
     assert [t.failure for t in run.tracks] == [None, None]
 
 
 def test_kv_under_way_to_a_dead_instance_is_discarded_where_it_lands(bench):
     landed = HostKv(3, 64, ((5,),))
-    first, second = bench.ports[0], bench.ports[1]
+    first, second = bench.instances[0], bench.instances[1]
     first.kv, first.lands, second.node = KV, landed, "b"
-    carry, late = first.carry, []
+    transfer, late = first.transfer, []
 
     def slow(*journey):
-        first.kv, first.carry = None, carry
+        first.kv, first.transfer = None, transfer
         late.append(journey)
         second.die()
 
-    first.carry = slow
+    first.transfer = slow
     restart = second.restart
 
     def then(requests, again):
         restart(requests, again)
-        carry(*late[0])
+        transfer(*late[0])
 
     second.restart = then
     run = bench.controller(request(0), restarts=1).run()
-    assert second.buried == [([], True)]
+    assert second.reaped == [([], True)]
     assert second.discarded == [landed]
     assert [live.kv for live in second.got] == [None]
     assert run.tracks[0].tokens == [7, 7, 0]
 
 
 def test_n_sequences_cannot_be_continued(bench):
-    live = LiveRequest(request(0).spec, (1, 2), {"n": 2})
+    live = LiveRequest(request(0).spec, (1, 2), {"n": 2}, due=3)
     dies_once(
-        bench.ports[1],
+        bench.instances[1],
         tokens(0.5, 0, 1),
     )
     run = bench.controller(live, request(1, arrival=0.05), restarts=1).run()
@@ -231,26 +236,26 @@ def test_n_sequences_cannot_be_continued(bench):
     ],
 )
 def test_an_instance_that_keeps_dying_ends_the_run(bench, restarts, says):
-    bench.ports[1].accept = lambda live: bench.ports[1].die()
+    bench.instances[1].accept = lambda live: bench.instances[1].die()
     with pytest.raises(LiveError, match=re.escape(says)):
         bench.controller(request(0, out=9), restarts=restarts).run()
 
 
 def test_a_lost_agent_ends_the_run(bench):
     def lose(live):
-        bench.inbox.put(Message(-1, error="node a: its agent died", fatal=True))
+        bench.inbox.put(Broken("node a: its agent died"))
 
-    bench.ports[1].accept = lose
+    bench.instances[1].accept = lose
     with pytest.raises(LiveError, match="node a: its agent died; 1 requests were open"):
         bench.controller(request(0), restarts=2).run()
 
 
 def test_a_death_after_the_last_token_loses_nothing(bench):
-    port = bench.ports[1]
+    port = bench.instances[1]
     port.stop = port.die
     run = bench.controller(request(0), restarts=1).run()
     assert run.tracks[0].failure is None
-    assert port.buried == [([], False)]
+    assert port.reaped == [([], False)]
     assert run.faults == []
 
 
@@ -262,13 +267,13 @@ def test_wrong_options_are_refused():
 
 
 def test_a_handed_over_request_is_not_the_dead_prefill_instances_any_more(bench):
-    bench.ports[0].kv = KV
+    bench.instances[0].kv = KV
 
     def hand_over(live):
-        return Prefilled(0.4, LiveRequest(live.spec, live.prompt, live.params, (7,), KV))
+        return Prefilled(0.4, replace(live, generated=(7,), kv=KV))
 
-    dies_once(bench.ports[0], tokens(0.4, 0, 7), hand_over)
+    dies_once(bench.instances[0], tokens(0.4, 0, 7), hand_over)
     run = bench.controller(request(0), restarts=1).run()
-    assert bench.ports[0].buried == [([], True)]
-    assert bench.ports[1].got[0].kv == KV
+    assert bench.instances[0].reaped == [([], True)]
+    assert bench.instances[1].got[0].kv == KV
     assert run.tracks[0].tokens == [7, 0, 1]

@@ -21,7 +21,7 @@ DEVICE = DeviceSpec("cpu", 1e9, 1e9, 1e9, 1e9)
 @pytest.fixture(scope="session")
 def node() -> Iterator[Any]:
     pytest.importorskip("vllm")
-    from aegaeon.live.tiny import TinyNode
+    from tests.support.tiny_node import TinyNode
 
     made = TinyNode()
     yield made
@@ -76,7 +76,7 @@ def machine(machines) -> Machine:
 def crowded(models) -> Iterator[Machine]:
     """Two models of one KV shape on a node whose host pool holds the KV of one of them."""
     pytest.importorskip("vllm")
-    from aegaeon.live.tiny import ZOO, TinyNode
+    from tests.support.tiny_node import ZOO, TinyNode
 
     node = TinyNode(slabs=1)
     pool = node.pool(KV_BYTES)

@@ -6,7 +6,8 @@ import pytest
 
 from aegaeon.core import Decode, Prefill, Stage
 from aegaeon.live.events import Adapter, Failed, Prefilled
-from aegaeon.live.tiny import ZOO, TinyAdapter, tiny_options
+from aegaeon.live.tiny import tiny_options
+from tests.support.tiny_node import ZOO, TinyAdapter
 
 pytest.importorskip("vllm")
 pytestmark = pytest.mark.live

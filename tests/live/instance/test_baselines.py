@@ -4,7 +4,17 @@ import random
 
 import pytest
 
-from aegaeon.core import Deployment, DeviceSpec, ModelCost, ModelSpec, Slo, Stage
+from aegaeon.core import (
+    DecodeCost,
+    Deployment,
+    DeviceSpec,
+    ModelCost,
+    ModelSpec,
+    PrefillCost,
+    Slo,
+    Stage,
+    SwitchCost,
+)
 from aegaeon.live.events import Failed, Finished, Moved, Ran, Switched, Tokens
 from aegaeon.policy import decode
 from aegaeon.policy.interface import Refusal
@@ -14,7 +24,9 @@ from baselines.sleep_mode import SleepMode
 pytest.importorskip("vllm")
 pytestmark = pytest.mark.live
 
-COST = ModelCost(0.0, 1e-3, 1e-5, 0.0, 2e-3, 0.0, 0.0, 2e-3, 5e-4, 1e6, 2048)
+COST = ModelCost(
+    PrefillCost(0.0, 1e-3, 1e-5, 0.0), DecodeCost(2e-3, 0.0, 0.0), SwitchCost(2e-3, 5e-4), 1e6, 2048
+)
 DEVICE = DeviceSpec("cpu", 2e9, 1e9, 1e9, 1e9, 1.0, 1.0)
 SYSTEMS = {
     "serverlessllm": ServerlessLLM(),

@@ -6,7 +6,16 @@ import time
 
 import pytest
 
-from aegaeon.core import Decode, Idle, ModelCost, Prefill, Stage
+from aegaeon.core import (
+    Decode,
+    DecodeCost,
+    Idle,
+    ModelCost,
+    Prefill,
+    PrefillCost,
+    Stage,
+    SwitchCost,
+)
 from aegaeon.live.events import Failed, Finished, Prefilled, Ran, Switched, Tokens
 from aegaeon.policy.decode import DecodeScheduler, RoundOptions
 from aegaeon.policy.prefill import PrefillScheduler
@@ -14,7 +23,9 @@ from aegaeon.policy.prefill import PrefillScheduler
 pytest.importorskip("vllm")
 pytestmark = pytest.mark.live
 
-COST = ModelCost(0.0, 1e-3, 1e-5, 0.0, 2e-3, 0.0, 0.0, 2e-3, 5e-4, 1e6, 1024)
+COST = ModelCost(
+    PrefillCost(0.0, 1e-3, 1e-5, 0.0), DecodeCost(2e-3, 0.0, 0.0), SwitchCost(2e-3, 5e-4), 1e6, 1024
+)
 
 
 def random_requests(rng, make, names, count):

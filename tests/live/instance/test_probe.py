@@ -6,7 +6,16 @@ from dataclasses import replace
 
 import pytest
 
-from aegaeon.core import DeviceSpec, InstanceSpec, ModelCost, ModelSpec, Stage
+from aegaeon.core import (
+    DecodeCost,
+    DeviceSpec,
+    InstanceSpec,
+    ModelCost,
+    ModelSpec,
+    PrefillCost,
+    Stage,
+    SwitchCost,
+)
 
 pytest.importorskip("vllm")
 pytestmark = pytest.mark.live
@@ -15,7 +24,9 @@ from aegaeon.live.measure.calibrate import estimate, longest, of_stage, quick, w
 from aegaeon.live.measure.probe import DECODE_STEPS, Bench, Point, Round, Sample
 
 KV_BYTES = 1 << 20
-COST = ModelCost(0.0, 1.0, 1.0, 0.0, 1.0, 1.0, 1.0, 7.0, 6.0, 1e6, 1024)
+COST = ModelCost(
+    PrefillCost(0.0, 1.0, 1.0, 0.0), DecodeCost(1.0, 1.0, 1.0), SwitchCost(7.0, 6.0), 1e6, 1024
+)
 SPEC = ModelSpec("m", "tiny-qwen2", 3e5, 2, 128, 128, 4, 2, 32, max_len=256, dtype_bytes=4)
 
 
@@ -45,10 +56,10 @@ def test_prefill_counts_where_prompts_run_and_decoding_where_answers_do(device):
     fleet = (instance(0, Stage.PREFILL, device), instance(1, Stage.DECODE, device))
     measured = {0: samples(0, decode=5.0), 1: samples(1, prefill=5.0)}
     (cost,) = estimate(measured, fleet, {"m": COST}).values()
-    assert cost.prefill_s(50, 0) == pytest.approx(0.060)
-    assert cost.decode_step_s(3, 0) == pytest.approx(0.005)
+    assert cost.prefill.seconds(50, 0) == pytest.approx(0.060)
+    assert cost.decode.step_s(3, 0) == pytest.approx(0.005)
     # Nobody saw weights come from the host.
-    assert (cost.switch_s, cost.activate_s) == (7.0, 0.00075)
+    assert (cost.switch.host_s, cost.switch.activate_s) == (7.0, 0.00075)
 
 
 def test_instances_of_one_stage_are_averaged(device):
@@ -56,7 +67,7 @@ def test_instances_of_one_stage_are_averaged(device):
     measured = {0: samples(0, prefill=0.01), 1: samples(1, prefill=0.03)}
     assert len(of_stage(measured, fleet, Stage.DECODE)) == 2
     (cost,) = estimate(measured, fleet, {"m": COST}).values()
-    assert cost.prefill_s(0, 0) == pytest.approx(0.02)
+    assert cost.prefill.seconds(0, 0) == pytest.approx(0.02)
 
 
 def test_rounds_stay_within_a_models_limit():

@@ -7,15 +7,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aegaeon.core import ModelCost, ModelSpec, Request, Slo
+from aegaeon.core import DecodeCost, ModelCost, ModelSpec, PrefillCost, Request, Slo, SwitchCost
 from aegaeon.experiment.live_tables import PARTS, as_simulation, live_pool, live_tables
-from aegaeon.live.control.tracks import GONE, LiveRun, LiveTrack
-from aegaeon.live.events import LiveRequest, Moved, PoolSample, Ran, Switched
+from aegaeon.live.control.tracks import LiveRun, LiveTrack
+from aegaeon.live.events import LiveRequest, Moved, Ran, Switched
+from aegaeon.policy.lifecycle import GONE
+from aegaeon.runlog import PoolSample
 from aegaeon.scoring.tables import score_simulation
 
 span = st.floats(0, 10)
 piece = st.tuples(span, span, span, span, span)
-COST = ModelCost(0.0, 1e-3, 1e-5, 0.0, 2e-3, 0.0, 0.0, 2e-3, 5e-4, 1.6e6, 1024)
+COST = ModelCost(
+    PrefillCost(0.0, 1e-3, 1e-5, 0.0),
+    DecodeCost(2e-3, 0.0, 0.0),
+    SwitchCost(2e-3, 5e-4),
+    1.6e6,
+    1024,
+)
 
 
 def live(arrival=0.0, out=2):
@@ -152,7 +160,24 @@ def test_the_tables_of_a_run(run):
         event("switch", 1.75, "m", "kind", 0.25, 640.0, True),
         event("kv_move", 3.5, "n", "b", 0.5, 256.0, False),
     ]
-    assert tables["costs"]["model"].tolist() == ["m"]
+    assert tables["costs"].iloc[0].to_dict() == {
+        "model": "m",
+        "prefill_floor_s": 0.0,
+        "prefill_base_s": 1e-3,
+        "prefill_token_s": 1e-5,
+        "prefill_token_sq_s": 0.0,
+        "prefill_curve": (),
+        "prefill_prompt_s": 0.0,
+        "decode_base_s": 2e-3,
+        "decode_context_s": 0.0,
+        "decode_request_s": 0.0,
+        "decode_curve": (),
+        "switch_s": 2e-3,
+        "activate_s": 5e-4,
+        "weight_bytes": 1.6e6,
+        "kv_bytes_per_token": 1024,
+        "source": "unknown",
+    }
 
 
 def event(kind, time, model, type_, seconds, nbytes, prefetched):

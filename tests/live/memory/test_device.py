@@ -10,9 +10,9 @@ from aegaeon.live.memory.device import (  # noqa: E402
     CudaDevice,
     open_device,
 )
-from aegaeon.live.memory.fake import FakeDevice  # noqa: E402
 from aegaeon.live.memory.weight_arena import WeightArena  # noqa: E402
 from aegaeon.live.memory.weight_layout import WeightLayout  # noqa: E402
+from tests.support.fake_device import FakeDevice  # noqa: E402
 from tests.support.random_modules import mlp  # noqa: E402
 
 
@@ -213,7 +213,8 @@ def test_captured_graphs_stay_valid_across_prefetched_switches():
     alone = {name: net(x).detach().clone() for name, net in nets.items()}
     layout = WeightLayout.of(nets["a"])
     hosts = {
-        name: layout.pack(net, device.host_buffer(layout.nbytes)) for name, net in nets.items()
+        name: layout.pack(net, torch.empty(layout.nbytes, dtype=torch.uint8, pin_memory=True))
+        for name, net in nets.items()
     }
     arena = WeightArena(device, layout.nbytes, slots=2)
     graphs, outputs = {}, {}

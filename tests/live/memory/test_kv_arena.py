@@ -7,8 +7,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 torch = pytest.importorskip("torch")
 
 from aegaeon.errors import UserError  # noqa: E402
-from aegaeon.live.memory.fake import FakeDevice  # noqa: E402
 from aegaeon.live.memory.kv_arena import KvArena, KvLayout, Segment  # noqa: E402
+from tests.support.fake_device import FakeDevice  # noqa: E402
 
 SIZE = 12 * 4096
 

@@ -10,9 +10,9 @@ torch = pytest.importorskip("torch")
 
 from aegaeon.errors import UserError  # noqa: E402
 from aegaeon.live.memory.device import CpuDevice  # noqa: E402
-from aegaeon.live.memory.fake import FakeDevice  # noqa: E402
 from aegaeon.live.memory.weight_arena import WeightArena  # noqa: E402
 from aegaeon.live.memory.weight_layout import WeightLayout, named_tensors  # noqa: E402
+from tests.support.fake_device import FakeDevice  # noqa: E402
 from tests.support.random_modules import mlp  # noqa: E402
 
 HIDDEN = {"a": 24, "b": 40, "c": 16}

@@ -1,4 +1,3 @@
-import json
 import subprocess
 import sys
 import threading
@@ -9,17 +8,15 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from safetensors.torch import save_file  # noqa: E402
 
 from aegaeon.errors import UserError  # noqa: E402
 from aegaeon.live.memory import weight_cache as weights  # noqa: E402
-from aegaeon.live.memory.checkpoint import INDEX  # noqa: E402
 from aegaeon.live.memory.device import CpuDevice  # noqa: E402
-from aegaeon.live.memory.fake import FakeDevice  # noqa: E402
 from aegaeon.live.memory.shared import SharedDirectory  # noqa: E402
 from aegaeon.live.memory.weight_arena import WeightArena  # noqa: E402
 from aegaeon.live.memory.weight_cache import WeightCache  # noqa: E402
 from aegaeon.live.memory.weight_layout import WeightLayout  # noqa: E402
+from tests.support.fake_device import FakeDevice  # noqa: E402
 from tests.support.random_modules import mlp  # noqa: E402
 
 ROOT = Path(__file__).parents[3]
@@ -34,19 +31,6 @@ def flat(nbytes, value=0):
     return layout, layout.pack(module)
 
 
-def save(net, folder, shards=2):
-    """Write a checkpoint in shards with an index, each tied tensor once, as exporters do."""
-    folder.mkdir(parents=True, exist_ok=True)
-    state = {name: tensor for name, tensor in net.state_dict().items() if name != "2.weight"}
-    names = sorted(state)
-    weight_map = {name: f"part-{number % shards}.safetensors" for number, name in enumerate(names)}
-    for file in set(weight_map.values()):
-        mine = {name: state[name].contiguous() for name in names if weight_map[name] == file}
-        save_file(mine, folder / file)
-    (folder / INDEX).write_text(json.dumps({"weight_map": weight_map}))
-    return folder
-
-
 @pytest.fixture
 def shared(tmp_path):
     with SharedDirectory.create("weights", tmp_path) as directory:
@@ -58,69 +42,22 @@ def cache(shared):
     return WeightCache(shared, 8 * MIB)
 
 
-def test_checkpoint_to_cache_to_arena_gives_the_same_outputs(cache, tmp_path):
+def used_bytes(shared):
+    """Return the bytes of all copies, those in the making included."""
+    files = (shared.path / "weights").iterdir()
+    return sum(f.stat().st_size for f in files if f.suffix in (".weights", ".partial"))
+
+
+def test_module_to_cache_to_arena_gives_the_same_outputs(cache):
     net, x = mlp(3), torch.randn(2, 8)
     expected = net(x).detach()
-    path = save(net, tmp_path / "model")
     blank = mlp(4)
     layout = WeightLayout.of(blank)
-    host = cache.load(path, layout)
-    assert torch.equal(host.bytes, WeightLayout.of(net).pack(net))
-    arena = WeightArena(CpuDevice(), layout.nbytes)
-    arena.bind("m", blank, layout)
-    arena.switch("m", host.bytes)
-    assert torch.equal(blank(x), expected)
-    host.close()
-
-
-def test_element_types_are_converted_and_one_file_is_enough(cache, tmp_path):
-    net = mlp(3)
-    save_file({n: t.clone() for n, t in net.state_dict().items()}, tmp_path / "one.safetensors")
-    half = mlp(4, dtype=torch.bfloat16)
-    layout = WeightLayout.of(half)
-    expected = layout.pack(net.to(torch.bfloat16))
-    for place in (tmp_path / "one.safetensors", tmp_path):
-        with cache.load(place, layout) as host:
-            assert torch.equal(host.bytes, expected)
-
-
-def test_buffers_that_no_checkpoint_stores_come_from_the_module(cache, tmp_path):
-    net = mlp(3)
-    path = save(net, tmp_path / "model")
-    net.register_buffer("table", torch.arange(5.0), persistent=False)
-    layout = WeightLayout.of(net)
-    with pytest.raises(UserError, match=r"model: 1 of the model's tensors .*\(table"):
-        cache.load(path, layout)
-    with cache.load(path, layout, net) as host:
-        assert torch.equal(host.bytes, layout.pack(net))
-    net.extra = torch.nn.Linear(2, 2)
-    with pytest.raises(UserError, match=r"model: weight extra\.weight is not stored"):
-        cache.load(path, WeightLayout.of(net), net)
-
-
-def test_bad_checkpoints_name_the_file_and_leave_nothing(cache, tmp_path):
-    net = mlp(3)
-    layout = WeightLayout.of(net)
-    empty = tmp_path / "empty"
-    empty.mkdir()
-    cut, lost, index, other = (save(net, tmp_path / name) for name in ("cut", "lost", "idx", "of"))
-    part = cut / "part-0.safetensors"
-    part.write_bytes(part.read_bytes()[:-7])
-    (lost / "part-1.safetensors").unlink()
-    (index / INDEX).write_text("{")
-    save(mlp(3, hidden=25), other)
-    for path, message in (
-        (tmp_path / "nowhere", r"nowhere: no \.safetensors file"),
-        (empty, r"empty: no \.safetensors file"),
-        (cut, r"part-0\.safetensors: missing, cut short or corrupt"),
-        (lost, r"part-1\.safetensors: missing"),
-        (index, rf"{INDEX}: expected a JSON object"),
-        (other, r"part-\d\.safetensors: .* has shape .*25"),
-    ):
-        with pytest.raises(UserError, match=message):
-            cache.load(path, layout)
-        assert cache.get(path, layout) is None
-    assert cache.used_bytes() == 0
+    with cache.pack("m", layout, net) as host:
+        arena = WeightArena(CpuDevice(), layout.nbytes)
+        arena.bind("m", blank, layout)
+        arena.switch("m", host.bytes)
+        assert torch.equal(blank(x), expected)
 
 
 def test_copies_are_told_apart_by_checkpoint_layout_and_variant(cache):
@@ -133,12 +70,12 @@ def test_copies_are_told_apart_by_checkpoint_layout_and_variant(cache):
         assert torch.equal(host.bytes, packed)
 
 
-def test_a_second_put_maps_the_first_copy(cache):
+def test_a_second_put_maps_the_first_copy(shared, cache):
     layout, packed = flat(1000, 1)
     first, second = cache.put("m", layout, packed), cache.put("m", layout, packed)
     first.bytes[7] = 42
     assert second.bytes[7] == 42
-    assert cache.used_bytes() < 2 * layout.nbytes
+    assert used_bytes(shared) < 2 * layout.nbytes
 
 
 def test_opening_a_copy_makes_it_the_last_to_go(cache):
@@ -190,14 +127,14 @@ def test_modules_are_packed_straight_into_the_cache(cache):
         assert again.path == host.path
 
 
-def test_the_least_recently_used_goes_first_and_nothing_in_use(cache):
+def test_the_least_recently_used_goes_first_and_nothing_in_use(shared, cache):
     layout, packed = flat(3 * MIB)
     for name in ("a", "b"):
         cache.put(name, layout, packed).close()
     held = cache.get("a", layout)
     cache.put("c", layout, packed).close()
     assert cache.get("b", layout) is None
-    assert cache.used_bytes() <= 8 * MIB
+    assert used_bytes(shared) <= 8 * MIB
     second = cache.get("c", layout)
     with pytest.raises(UserError, match=r"budget is 8,388,608 of which 6,\d+,\d+ are in use"):
         cache.put("d", layout, packed)
@@ -214,7 +151,7 @@ def test_a_failed_load_is_never_visible(shared, cache):
     with pytest.raises(RuntimeError):
         cache.put("m", layout, packed[:-1])
     assert cache.get("m", layout) is None
-    assert cache.used_bytes() == 0
+    assert used_bytes(shared) == 0
     with cache.put("m", layout, packed) as host:
         assert torch.equal(host.bytes, packed)
 
@@ -291,18 +228,17 @@ def test_one_of_many_threads_fills_and_none_sees_half(cache):
     assert (len(made), wrong) == (1, [])
 
 
-LOADER = """
+PACKER = """
 import sys
 from pathlib import Path
 from aegaeon.live.memory.shared import SharedDirectory
 from aegaeon.live.memory.weight_cache import WeightCache
 from aegaeon.live.memory.weight_layout import WeightLayout
-from aegaeon.live.memory import checkpoint
 from tests.support.random_modules import mlp
-real, calls = checkpoint.read_checkpoint, []
-checkpoint.read_checkpoint = lambda *args: (calls.append(args), real(*args))
+real, calls = WeightLayout.pack, []
+WeightLayout.pack = lambda *args: (calls.append(args), real(*args))
 cache = WeightCache(SharedDirectory.attach(sys.argv[1]), 1 << 23)
-host = cache.load(Path(sys.argv[2]), WeightLayout.of(mlp(0)))
+host = cache.pack(Path(sys.argv[2]), WeightLayout.of(mlp(3)), mlp(3))
 print(len(calls), host.path.stat().st_ino, flush=True)
 sys.stdin.readline()
 print(int(host.bytes[0]), flush=True)
@@ -311,10 +247,10 @@ sys.stdin.read()
 
 
 def test_two_processes_share_one_copy_and_a_killed_one_lets_go(shared, cache, tmp_path):
-    path = save(mlp(3), tmp_path / "model")
+    path = tmp_path / "model"
     layout = WeightLayout.of(mlp(0))
-    command = [sys.executable, "-c", LOADER, str(shared.path), str(path)]
-    environment = {"PYTHONPATH": f"{ROOT}:{ROOT}"}
+    command = [sys.executable, "-c", PACKER, str(shared.path), str(path)]
+    environment = {"PYTHONPATH": str(ROOT)}
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     processes = [subprocess.Popen(command, env=environment, **pipes) for _ in range(2)]
     said = [[int(word) for word in p.stdout.readline().split()] for p in processes]

@@ -6,13 +6,13 @@ torch = pytest.importorskip("torch")
 
 from aegaeon.errors import UserError  # noqa: E402
 from aegaeon.live.memory.device import CpuDevice  # noqa: E402
-from aegaeon.live.memory.fake import FakeDevice  # noqa: E402
 from aegaeon.live.memory.weight_arena import WeightArena  # noqa: E402
 from aegaeon.live.memory.weight_layout import (  # noqa: E402
     ALIGN,
     WeightLayout,
     named_tensors,
 )
+from tests.support.fake_device import FakeDevice  # noqa: E402
 from tests.support.random_modules import mlp, modules  # noqa: E402
 
 

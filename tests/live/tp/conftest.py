@@ -10,7 +10,7 @@ import pytest
 @pytest.fixture(scope="module")
 def node() -> Iterator[Any]:
     pytest.importorskip("vllm")
-    from aegaeon.live.tiny import TinyNode
+    from tests.support.tiny_node import TinyNode
 
     made = TinyNode()
     yield made

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from aegaeon.live.tiny import GREEDY, ZOO, TinyModel
+from aegaeon.live.tiny import GREEDY, TinyModel
+from tests.support.tiny_node import ZOO
 
 # Spinning worker threads make tiny steps many times slower on a shared machine.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -17,7 +18,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 @pytest.fixture(scope="session")
 def node() -> Iterator[Any]:
     pytest.importorskip("vllm")
-    from aegaeon.live.tiny import TinyNode
+    from tests.support.tiny_node import TinyNode
 
     made = TinyNode()
     yield made

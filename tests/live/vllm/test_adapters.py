@@ -10,7 +10,8 @@ import pytest
 
 from aegaeon.errors import UserError
 from aegaeon.live.events import Adapter
-from aegaeon.live.tiny import GREEDY, ZOO, TinyAdapter, tiny_options
+from aegaeon.live.tiny import GREEDY, tiny_options
+from tests.support.tiny_node import ZOO, TinyAdapter
 
 pytest.importorskip("vllm")
 pytestmark = pytest.mark.live

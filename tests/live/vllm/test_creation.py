@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from aegaeon.errors import UserError
-from aegaeon.live.tiny import GREEDY, ZOO, tiny_options
+from aegaeon.live.tiny import GREEDY, tiny_options
+from tests.support.tiny_node import ZOO
 
 pytest.importorskip("vllm")
 pytestmark = pytest.mark.live

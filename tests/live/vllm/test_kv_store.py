@@ -14,10 +14,10 @@ from aegaeon.kv_ledger import PoolFull
 from aegaeon.live.instance.kv_mover import KvMover
 from aegaeon.live.instance.kv_store import NULL_BLOCK, KvStore
 from aegaeon.live.memory.device import CpuDevice
-from aegaeon.live.memory.fake import FakeDevice
 from aegaeon.live.memory.kv_arena import KvArena, KvLayout, Segment
 from aegaeon.live.memory.kv_pool import KvPool
 from aegaeon.live.memory.shared import SharedDirectory
+from tests.support.fake_device import FakeDevice
 
 pytestmark = pytest.mark.live
 

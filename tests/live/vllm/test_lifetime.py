@@ -8,7 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from aegaeon.live.tiny import GREEDY, ZOO, tiny_options
+from aegaeon.live.tiny import GREEDY, tiny_options
+from tests.support.tiny_node import ZOO
 
 pytest.importorskip("vllm")
 pytestmark = pytest.mark.live

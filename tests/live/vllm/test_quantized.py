@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from aegaeon.live.tiny import GREEDY, ZOO, tiny_options
+from aegaeon.live.tiny import GREEDY, tiny_options
+from tests.support.tiny_node import ZOO
 
 pytest.importorskip("vllm")
 
@@ -17,6 +18,7 @@ pytestmark = pytest.mark.live
 
 PROMPTS = [[(7 * j + 13 * i) % 499 + 1 for j in range(20 + 30 * i)] for i in range(3)]
 PARAMS = {**GREEDY, "max_tokens": 24}
+FOUR_BITS = ("awq", "gptq", "int4")
 # Its kernel keeps a packed copy, unless the CPU has matrix tiles.
 PRIVATE = () if torch.cpu._is_amx_tile_supported() else ("int8",)
 
@@ -24,6 +26,8 @@ PRIVATE = () if torch.cpu._is_amx_tile_supported() else ("int8",)
 @pytest.fixture(scope="module", params=sorted(FORMATS))
 def quantized(request, zoo, tmp_path_factory, reference):
     """Return a format, a model in it, where it lies, and what vLLM's own engine gives for it."""
+    if request.param in FOUR_BITS and not hasattr(torch.ops._C, "cpu_gemm_wna16"):
+        pytest.skip("vLLM's kernel for 4-bit weights needs a CPU with AVX-512")
     form, folder = FORMATS[request.param], tmp_path_factory.mktemp("quantized")
     model = replace(ZOO[0], name="plain", dtype=form.dtype, seed=31)
     plain = model.build(folder)

@@ -135,7 +135,7 @@ def test_a_dropped_cache_is_computed_again(zoo, pool, expected):
 
 
 def test_without_room_on_the_host_requests_are_computed_again(zoo, models, expected):
-    from aegaeon.live.tiny import ZOO, TinyNode
+    from tests.support.tiny_node import ZOO, TinyNode
 
     prompts, tokens = expected
     small = TinyNode(slab_bytes=1 << 16, slabs=1)

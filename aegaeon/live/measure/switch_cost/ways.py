@@ -17,6 +17,7 @@ from aegaeon.live.memory.cleanup import remove_leftovers
 from aegaeon.live.memory.device import open_device
 from aegaeon.live.memory.kv_pool import KvPool
 from aegaeon.live.memory.shared import SharedDirectory
+from aegaeon.live.memory.weight_arena import slot_bytes_for
 from aegaeon.live.memory.weight_cache import WeightCache
 from aegaeon.live.options import SwitchCostOptions
 from aegaeon.live.preflight.checkpoints import DTYPES
@@ -25,8 +26,6 @@ from aegaeon.live.vllm.engine import ShellOptions
 from aegaeon.live.vllm.gemm import pack_again
 from aegaeon.live.vllm.model_engine import Shell
 
-# A slot also holds buffers, and tensors that an engine pads.
-_SLOT_MARGIN, _SLOT_EXTRA = 1.1, 4 << 20
 _SLAB_BYTES = 1 << 20
 
 
@@ -73,7 +72,7 @@ class SwitchBench:
         self._shared = SharedDirectory.create("switch-cost")
         self._device = device = open_device(options.device)
         largest = max([candidate.spec.weight_bytes for candidate in found])
-        slot = int(largest * _SLOT_MARGIN) + _SLOT_EXTRA
+        slot = slot_bytes_for(largest)
         self._host_kv = KvPool.create(self._shared, _SLAB_BYTES, 1, device)
         self._pool = _Pool(
             device,

@@ -8,11 +8,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-# Spinning worker threads make tiny steps many times slower on a shared machine; torch reads this
-# when it is imported.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-os.environ.setdefault("TQDM_DISABLE", "1")
-
 if TYPE_CHECKING:
     from aegaeon.live.measure.targets.numbers import Number
 
@@ -24,6 +19,10 @@ def measured(
 
     Return whether every target is reached. Raises UserError for a device that is not there.
     """
+    # Spinning worker threads make tiny steps many times slower on a shared machine; torch reads
+    # this when it is imported.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.setdefault("TQDM_DISABLE", "1")
     import torch
 
     from aegaeon.live.measure.targets.numbers import machine, show, store

@@ -10,14 +10,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 
-from rich.console import Console
 from rich.table import Table
 
+from aegaeon.console import wide_console
+from aegaeon.files import write_text
 from aegaeon.live.preflight.fingerprint import fingerprint
 from aegaeon.results import provenance
-from aegaeon.results.files import write_text
 
-_WIDTH = 120
 _Taken = TypeVar("_Taken")
 
 
@@ -85,10 +84,7 @@ def show(numbers: Sequence[Number], title: str) -> None:
         verdict = {True: "[green]yes[/]", False: "[bold red]no[/]", None: "–"}[number.reached]
         value = f"{number.value:.3g} {number.unit}".strip()
         table.add_row(number.name, number.target, value, verdict, number.details)
-    console = Console()
-    # A pipe has no width of its own: every column whole.
-    console.width = max(console.width, _WIDTH)
-    console.print(table)
+    wide_console().print(table)
 
 
 def store(numbers: Sequence[Number], rounds: int, path: Path) -> None:

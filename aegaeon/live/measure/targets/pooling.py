@@ -9,7 +9,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from aegaeon.core import DeviceSpec, InstanceSpec, ModelCost, Request, Stage
+from aegaeon.core import (
+    DecodeCost,
+    DeviceSpec,
+    InstanceSpec,
+    ModelCost,
+    PrefillCost,
+    Request,
+    Stage,
+    SwitchCost,
+)
 from aegaeon.live.events import Event, Failed, Finished, LiveRequest, Ran
 from aegaeon.live.instance.device_pool import DevicePool
 from aegaeon.live.instance.instance import LiveInstance
@@ -32,7 +41,9 @@ MODEL = TinyModel(
     "bench", "qwen2", layers=5, heads=16, kv_heads=4, head_dim=64, ffn=3072, dtype="bfloat16"
 )
 _OPTIONS = ShellOptions(dtype="bfloat16", max_model_len=256, block_size=32)
-_COST = ModelCost(0.0, 1e-3, 1e-5, 0.0, 5e-3, 0.0, 0.0, 5e-2, 1e-3, 1e6, 1024)
+_COST = ModelCost(
+    PrefillCost(0.0, 1e-3, 1e-5, 0.0), DecodeCost(5e-3, 0.0, 0.0), SwitchCost(5e-2, 1e-3), 1e6, 1024
+)
 _ROUND = RoundOptions(tbt_s=0.1, qmax_s=0.2, alpha_floor=0.5, prefetch=True)
 
 

@@ -92,10 +92,6 @@ class FakeDevice:
         """Return zeroed host memory."""
         return torch.zeros(nbytes, dtype=torch.uint8)
 
-    def host_buffer(self, nbytes: int) -> torch.Tensor:
-        """Return host memory."""
-        return torch.empty(nbytes, dtype=torch.uint8)
-
     def register(self, host: torch.Tensor) -> None:
         """Note that `host` is page-locked; registering it twice is an error, as on CUDA."""
         if host.data_ptr() in self.registered:

@@ -1,34 +1,14 @@
-"""Files that are complete or absent, and parquet whose bytes depend on the data alone."""
+"""Parquet files whose bytes depend on the data alone."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from uuid import uuid4
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-
-@contextmanager
-def atomic(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; it takes the place of `path` if the block succeeds."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{uuid4().hex[:8]}.tmp")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def write_text(text: str, path: Path) -> None:
-    """Write `text` to `path` in one step."""
-    with atomic(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+from aegaeon.files import atomic
 
 
 def write_table(table: pd.DataFrame | pa.Table, path: Path) -> None:

@@ -1,14 +1,23 @@
 """Fakes of what the controller talks to."""
 
 import queue
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from aegaeon.core import DeviceSpec, InstanceSpec, Request, Stage
-from aegaeon.live.control.controller import Controller, Message
+from aegaeon.live.control.controller import Controller
+from aegaeon.live.control.messages import (
+    Died,
+    Ended,
+    Message,
+    Reaped,
+    Reported,
+    Restarted,
+    Transferred,
+)
 from aegaeon.live.control.recovery import FaultOptions
+from aegaeon.live.control.source import Replay
 from aegaeon.live.events import (
     Accepted,
-    Carried,
     Finished,
     HostKv,
     LiveRequest,
@@ -17,6 +26,8 @@ from aegaeon.live.events import (
     Tokens,
 )
 
+# Tokens that a fake instance makes of a request that does not say.
+UNKNOWN_LENGTH = 3
 DEVICE = DeviceSpec("cpu", 1e9, 1e9, 1e9, 1e9)
 
 
@@ -25,11 +36,11 @@ def instance(ident: int, stage: Stage) -> InstanceSpec:
 
 
 def request(ident: int, out: int = 3, arrival: float = 0.0) -> LiveRequest:
-    return LiveRequest(Request(ident, "m", arrival, 4, out), (1, 2, 3, 4))
+    return LiveRequest(Request(ident, "m", arrival, 4, out), (1, 2, 3, 4), due=out)
 
 
 @dataclass
-class FakePort:
+class FakeInstance:
     """An instance that answers at once, unless `mute`; times are the controller's clock."""
 
     ident: int
@@ -43,7 +54,7 @@ class FakePort:
     lands: HostKv | None = None
     got: list[LiveRequest] = field(default_factory=list)
     discarded: list[HostKv] = field(default_factory=list)
-    buried: list[tuple[list[int], bool]] = field(default_factory=list)
+    reaped: list[tuple[list[int], bool]] = field(default_factory=list)
     stopped: bool = False
 
     def accept(self, live):
@@ -53,39 +64,66 @@ class FakePort:
 
     def answer(self, live):
         now, ident = self.clock(), live.spec.id
-        left = live.spec.output_tokens - len(live.generated)
+        left = (live.due or UNKNOWN_LENGTH) - len(live.generated)
         if self.stage is Stage.PREFILL:
             made = (*live.generated, 7)
             if left == 1:
                 return [tokens(now, ident, 7), Finished(now, ident, "length")]
-            moved = LiveRequest(live.spec, live.prompt, live.params, made, self.kv)
+            moved = replace(live, generated=made, kv=self.kv)
             return [tokens(now, ident, 7), Prefilled(now, moved)]
         made = [tokens(now, ident, t) for t in range(left)]
         return [*made, Finished(now, ident, "length")]
 
     def say(self, *events):
-        self.inbox.put(Message(self.ident, events, epoch=self.epoch))
+        self.inbox.put(Reported(self.ident, self.epoch, events))
 
     def discard(self, kv, request):
         self.discarded.append(kv)
 
-    def carry(self, kv, request, ticket, there):
-        event = Carried(self.clock(), request, ticket, self.lands, 64, 0.01)
-        self.inbox.put(Message(there, carried=event))
+    def transfer(self, kv, request, transfer, there):
+        self.inbox.put(Transferred(there, self.clock(), request, transfer, self.lands, 64, 0.01))
 
     def die(self):
-        self.inbox.put(Message(self.ident, error=f"{self.ident} died", epoch=self.epoch))
+        self.inbox.put(Died(self.ident, self.epoch, f"{self.ident} died"))
 
     def restart(self, requests, again):
-        self.buried.append((list(requests), again))
+        self.reaped.append((list(requests), again))
         self.epoch += 1
-        self.inbox.put(Message(self.ident, buried=True, epoch=self.epoch))
+        self.inbox.put(Reaped(self.ident, self.epoch))
         if again:
-            self.inbox.put(Message(self.ident, ready=True, epoch=self.epoch))
+            self.inbox.put(Restarted(self.ident, self.epoch))
 
     def stop(self):
         self.stopped = True
-        self.inbox.put(Message(self.ident, ended=True, epoch=self.epoch))
+        self.inbox.put(Ended(self.ident, self.epoch))
+
+
+@dataclass
+class FakeTransport:
+    """Reaches fake instances."""
+
+    instances: dict[int, FakeInstance]
+
+    def node(self, instance):
+        return self.instances[instance].node
+
+    def epoch(self, instance):
+        return self.instances[instance].epoch
+
+    def accept(self, instance, live):
+        self.instances[instance].accept(live)
+
+    def discard(self, instance, kv, request):
+        self.instances[instance].discard(kv, request)
+
+    def transfer(self, kv, request, transfer, origin, destination):
+        self.instances[origin].transfer(kv, request, transfer, destination)
+
+    def restart(self, instance, requests, again):
+        self.instances[instance].restart(requests, again)
+
+    def stop(self, instance):
+        self.instances[instance].stop()
 
 
 def tokens(now: float, ident: int, *ids: int) -> Tokens:
@@ -130,10 +168,20 @@ class Bench:
         self.clock = Clock()
         self.inbox = queue.Queue()
         self.fleet = (instance(0, Stage.PREFILL), instance(1, Stage.DECODE))
-        self.ports = {s.id: FakePort(s.id, s.stage, self.inbox, self.clock) for s in self.fleet}
+        self.instances = {
+            s.id: FakeInstance(s.id, s.stage, self.inbox, self.clock) for s in self.fleet
+        }
         self.dispatcher = FakeDispatcher()
 
-    def controller(self, *requests, stall_s=0.05, restarts=None):
+    def controller(self, *requests, stall_s=0.05, restarts=None, source=None, progress=None):
+        source = source or Replay(requests)
         faults = None if restarts is None else FaultOptions("recover", restarts)
-        made = (self.dispatcher, self.fleet, requests, self.ports, self.inbox, self.clock, stall_s)
-        return Controller(*made, faults=faults)
+        made = (
+            self.dispatcher,
+            self.fleet,
+            source,
+            FakeTransport(self.instances),
+            self.inbox,
+            self.clock,
+        )
+        return Controller(*made, stall_s=stall_s, faults=faults, progress=progress)

@@ -1,0 +1,41 @@
+"""Files that are complete or absent: every file of ours is written here."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from uuid import uuid4
+
+from aegaeon.errors import UserError
+
+
+@contextmanager
+def atomic(path: Path) -> Iterator[Path]:
+    """Yield a temporary path in the folder of `path`; it replaces `path` if the block succeeds.
+
+    Missing folders are made. Whatever happens, no temporary file is left.
+
+    Raises:
+        UserError: the operating system refuses the file: no room, no permission, no folder.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{uuid4().hex[:8]}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        os.replace(temporary, path)
+    except OSError as error:
+        reason = error.strerror or error
+        raise UserError(
+            f"{path}: cannot be written ({reason}); check the folder and the room on its disk"
+        ) from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def write_text(text: str, path: Path) -> None:
+    """Replace `path` by UTF-8 `text` in one step; `UserError` if it cannot be written."""
+    with atomic(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="")

@@ -1,0 +1,46 @@
+"""How the controller reaches instances, by their ids; no method may wait for an instance."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Protocol
+
+from aegaeon.live.events import HostKv, LiveRequest
+
+
+class Transport(Protocol):
+    """Sends to instances and nodes; what comes back goes into the controller's inbox."""
+
+    def node(self, instance: int) -> str:
+        """Return the name of the node whose host KV pool the instance uses."""
+        ...
+
+    def epoch(self, instance: int) -> int:
+        """Return how often the instance was restarted."""
+        ...
+
+    def accept(self, instance: int, request: LiveRequest) -> None:
+        """Send a request to an instance."""
+        ...
+
+    def discard(self, instance: int, kv: HostKv, request: int) -> None:
+        """Free KV of a request in the host pool of the instance's node."""
+        ...
+
+    def transfer(
+        self, kv: HostKv, request: int, transfer: int, origin: int, destination: int
+    ) -> None:
+        """Begin to move KV between the nodes of two instances; `Transferred` tells the end."""
+        ...
+
+    def restart(self, instance: int, requests: Collection[int], again: bool) -> None:
+        """Reap a dead instance: free its KV, and the KV of `requests` that were sent to it.
+
+        `Reaped` tells when that is done. With `again` the instance is restarted, which `Restarted`
+        tells. The instance's epoch rises at once.
+        """
+        ...
+
+    def stop(self, instance: int) -> None:
+        """Let an instance finish its work item and end; `Ended` tells."""
+        ...

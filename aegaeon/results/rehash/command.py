@@ -1,0 +1,67 @@
+"""What `aegaeon results rehash` does and prints."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from rich.console import Console
+from rich.text import Text
+
+from aegaeon.errors import UserError
+from aegaeon.results.config_hash import VERSION
+from aegaeon.results.record import RUN_FILE
+from aegaeon.results.rehash.runs import translate_run
+from aegaeon.results.rehash.tables import Points, translate_stored
+
+
+@dataclass
+class Report:
+    """What became of the things to translate; `refused` has a sentence for each that stays."""
+
+    things: str
+    translated: int = 0
+    current: int = 0
+    refused: list[str] = field(default_factory=list)
+
+    def attempt(self, translate: Callable[[], bool]) -> None:
+        """Call `translate`, which says whether there was anything to do, and count it."""
+        try:
+            if translate():
+                self.translated += 1
+            else:
+                self.current += 1
+        except UserError as error:
+            self.refused.append(str(error))
+
+    def show(self, console: Console) -> None:
+        """Print what was refused, and one line of counts."""
+        for sentence in self.refused:
+            console.print(Text(f"error: {sentence}", style="red"), soft_wrap=True)
+        counts = [f"{self.translated} translated", f"{self.current} had version {VERSION} before"]
+        counts += [f"{len(self.refused)} refused"] if self.refused else []
+        console.print(f"{self.things}: {', '.join(counts)}", highlight=False)
+
+
+def rehash_command(
+    runs_root: Path, stored_dir: Path, points: Points, console: Console | None = None
+) -> bool:
+    """Translate all run directories and stored tables; True if none was refused.
+
+    `points` gives the settings of every run of an experiment. What has been translated stays as it
+    is, so an interrupted translation is completed by the next one.
+    """
+    console = console or Console()
+    runs, tables = Report("run directories"), Report("stored tables")
+    for path in sorted(runs_root.glob(f"*/*/{RUN_FILE}")):
+        runs.attempt(partial(translate_run, path.parent))
+    for path in sorted(stored_dir.glob("*.parquet")):
+        tables.attempt(partial(translate_stored, path.stem, runs_root, stored_dir, points))
+    runs.show(console)
+    tables.show(console)
+    if runs.translated and (runs_root / "mlflow.db").exists():
+        line = "MLflow lists the old hashes; delete mlflow.db, then `aegaeon results sync`"
+        console.print(line, highlight=False)
+    return not (runs.refused or tables.refused)

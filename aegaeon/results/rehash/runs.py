@@ -1,0 +1,61 @@
+"""Run directories: `run.json` gets the new hash and the inputs, and the directory is renamed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from aegaeon.errors import UserError
+from aegaeon.results.config_hash import VERSION, config_hash
+from aegaeon.results.inputs import input_digests, input_files
+from aegaeon.results.record import RUN_FILE, read_record, write_record
+from aegaeon.results.rehash.version1 import old_hash
+
+
+def translate_run(directory: Path) -> bool:
+    """Translate a run directory; False if that has been done, `UserError` if it cannot be.
+
+    The record is written before the directory is renamed. An interrupted translation leaves a
+    directory whose name is not the hash in its record; the next translation renames it.
+    """
+    path = directory / RUN_FILE
+    facts = read_record(path)
+    if facts["hash_version"] == VERSION and facts["config_hash"] == directory.name:
+        return False
+    if facts["hash_version"] != VERSION:
+        facts = {**facts, **_news(facts, path)}
+    target = directory.with_name(facts["config_hash"])
+    if target.exists():
+        raise UserError(f"{directory}: its new name {target.name} is taken; delete one of the two.")
+    write_record(facts, directory)
+    directory.rename(target)
+    return True
+
+
+def new_names(experiment_dir: Path) -> dict[str, str]:
+    """Return the hash of version 2 by that of version 1, of the translated runs of a directory."""
+    found = [read_record(path) for path in experiment_dir.glob(f"*/{RUN_FILE}")]
+    return {
+        old_hash(facts["config"]): facts["config_hash"]
+        for facts in found
+        if facts["hash_version"] == VERSION
+    }
+
+
+def _news(facts: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """Return what version 2 changes in a record."""
+    config = facts["config"]
+    if facts["status"] == "running":
+        raise UserError(f"{path}: the run is under way or was killed; let it end, or delete it.")
+    if old_hash(config) != facts["config_hash"]:
+        raise UserError(f"{path}: config_hash is not the hash of its config; delete it, run again.")
+    started = datetime.fromisoformat(facts["start"]).timestamp()
+    for key, file in input_files(config).items():
+        if file.exists() and file.stat().st_mtime > started:
+            raise UserError(f"{path}: {file} ({key}) changed after the run; delete it, run again.")
+    inputs = input_digests(config)
+    key = config_hash(config, inputs)
+    row = facts["row"] and {**facts["row"], "config_hash": key}
+    return {"hash_version": VERSION, "config_hash": key, "inputs": inputs, "row": row}
