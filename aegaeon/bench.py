@@ -60,14 +60,14 @@ def _plan(overrides: list[str]) -> Plan:
 
 def _time(planned: Plan) -> Timing:
     start = time.process_time()
-    simulation = Simulator(planned.config.system, planned.deployment, planned.requests).run()
+    simulation = Simulator(planned.config.system, planned.deployment, planned.arrivals).run()
     simulated = time.process_time()
     score_simulation(simulation, planned.deployment.slo)
     tokens = sum(track.generated for track in simulation.tracks)
     return Timing(
         simulated - start,
         time.process_time() - simulated,
-        len(planned.requests),
+        len(planned.arrivals),
         tokens,
         simulation.events,
     )

@@ -1,7 +1,7 @@
-"""The host KV pool's books: which block size a slab is bound to, which of its blocks are in use.
+"""The ledger of a host KV pool: each slab's block size, and which of its blocks are in use.
 
-The live engine keeps them in shared memory and holds the pool's lock around every method; the
-simulator keeps its own, so both allocate alike (paper section 5.3, figure 16).
+The live backend keeps it in shared memory and holds the pool's lock around every method. The
+simulator keeps it in private memory. Both therefore allocate alike (paper section 5.3, figure 16).
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ Offsets = npt.NDArray[np.int64]
 
 
 class PoolFull(UserError):
-    """The host KV pool cannot hold the blocks now; freeing others may make room."""
+    """The host KV pool cannot hold the blocks now; it may once others are freed."""
 
 
 @dataclass(frozen=True, slots=True)
 class ShapeUse:
-    """Bytes of one block size: in blocks, in slabs bound to it, and the most of either so far."""
+    """Bytes of one block size: `used` in blocks, `allocated` in slabs bound to it; their peaks."""
 
     block_bytes: int
     used: int
@@ -36,11 +36,11 @@ class ShapeUse:
     peak_allocated: int
 
 
-class KvTables:
-    """Views of a shared buffer; block offsets are bytes from the start of the pool.
+class SlabLedger:
+    """Arrays in a buffer that processes may share; block offsets are bytes from the pool's start.
 
-    Every block in use has a holder, a number other than 0, by which it can be found when whoever
-    held it is dead.
+    Every block in use has a holder, a number other than 0. The blocks of a process that died are
+    found by its number.
     """
 
     def __init__(self, buffer: memoryview, slab_bytes: int, slabs: int) -> None:
@@ -56,7 +56,7 @@ class KvTables:
 
     @staticmethod
     def blocks_per_slab(slab_bytes: int) -> int:
-        """Return how many blocks of a slab the tables can tell apart."""
+        """Return how many blocks of a slab the ledger can tell apart."""
         return min(MAX_BLOCKS, slab_bytes)
 
     @classmethod
@@ -66,10 +66,11 @@ class KvTables:
         return 8 * (2 * slabs + MAX_SHAPES * _SHAPE_FIELDS) + 4 * blocks
 
     def take(self, block_bytes: int, count: int, holder: int = 1) -> list[int]:
-        """Return offsets of `count` free blocks, or raise and leave everything as it was.
+        """Take `count` free blocks and return their offsets, or raise and change nothing.
 
-        Slabs bound to this size are filled first, the fullest before the others, so that slabs run
-        empty and go back; then free slabs are bound.
+        Slabs bound to this size come first, the fullest before the others, so that the emptier ones
+        become free. Then free slabs are bound. Raises PoolFull if others have to be freed first,
+        UserError if that could not help either.
         """
         capacity = self._capacity(block_bytes)
         shape = self._shape(block_bytes)
@@ -91,20 +92,20 @@ class KvTables:
         return offsets
 
     def check(self, offsets: Iterable[int]) -> None:
-        """Raise ValueError unless every offset is that of a block in use, each named once."""
+        """Raise ValueError unless every offset is that of a block in use, and none is repeated."""
         self._in_use(_as_offsets(offsets))
 
     def free(self, offsets: Iterable[int]) -> None:
-        """Check blocks and give them back; raises ValueError, and frees none, as `check` does."""
+        """Free blocks; raises ValueError as `check` does, with nothing freed."""
         self._vacate(*self._in_use(_as_offsets(offsets)))
 
     def give_back(self, offsets: Iterable[int]) -> None:
-        """Free blocks that `check` accepted; a slab without blocks is bound to no size any more."""
+        """Free blocks that `check` accepted; a slab becomes free with its last block."""
         slabs, blocks, _ = self._locate(_as_offsets(offsets))
         self._vacate(slabs, blocks)
 
     def assign(self, offsets: Iterable[int], holder: int) -> None:
-        """Give blocks that `check` accepted to another holder."""
+        """Make `holder` the holder of blocks that `check` accepted."""
         slabs, blocks, _ = self._locate(_as_offsets(offsets))
         self._holder[slabs, blocks] = holder
 
@@ -117,9 +118,9 @@ class KvTables:
         return found
 
     def release(self, holders: Iterable[int]) -> int:
-        """Free every block of `holders`, who are dead, and return how many there were.
+        """Free every block of dead `holders`; return how many there were.
 
-        A process that is killed may leave a slab's counts half written: they are counted anew.
+        A process that is killed may leave a slab's counts half written, so all are recounted.
         """
         theirs = np.isin(self._holder, np.fromiter(holders, dtype=np.int32))
         self._holder[theirs] = 0
@@ -159,7 +160,7 @@ class KvTables:
         return int(rows[0])
 
     def _locate(self, at: Offsets) -> tuple[Offsets, Offsets, npt.NDArray[np.bool_]]:
-        """Return the slab and block that begin at each offset, and which offsets are such."""
+        """Return each offset's slab and block, and whether a block of a bound slab begins there."""
         slabs, within = np.divmod(at, self.slab_bytes)
         valid = (slabs >= 0) & (slabs < self.slabs)
         sizes = self._bound[np.where(valid, slabs, 0)]

@@ -56,13 +56,13 @@ _VERMILION, _BLUE, _SKY, _GREEN = "#D55E00", "#0072B2", "#56B4E9", "#009E73"
 LOOKS = {
     "aegaeon": Look("Aegaeon", _VERMILION, "o"),
     "serverlessllm": Look("ServerlessLLM", _BLUE, "s"),
-    "serverlessllm_plus": Look("ServerlessLLM+", _SKY, "^"),
+    "serverlessllm_plus": Look("ServerlessLLM+ (oracle)", _SKY, "^"),
     "muxserve": Look("MuxServe", _GREEN, "D"),
     "aegaeon_3p13d": Look("3 + 13 instances", _VERMILION, "", (6, 1.5, 1, 1.5)),
     "aegaeon_artifact": Look("artifact’s rules", _VERMILION, "", (4, 2)),
     "aegaeon_no_prefetch": Look("no prefetch", _VERMILION, "", (1, 1.5)),
     "serverlessllm_paper": Look("authors’ setting", _BLUE, "", (4, 2)),
-    "serverlessllm_plus_paper": Look("authors’ setting", _SKY, "", (4, 2)),
+    "serverlessllm_plus_paper": Look("authors’ setting (oracle)", _SKY, "", (4, 2)),
     "muxserve_relaxed": Look("relaxed placement", _GREEN, "", (4, 2)),
 }
 MAIN = tuple(name for name, look in LOOKS.items() if not look.is_preset)

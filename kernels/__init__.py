@@ -9,13 +9,14 @@ from collections.abc import Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING
 
+from kernels.chunks import ChunkTable
 from kernels.layout import KvLayout
 from kernels.moves import Ids
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["KvLayout", "clear", "gather", "scatter"]
+__all__ = ["ChunkTable", "KvLayout", "clear", "gather", "joined", "scatter"]
 
 MEMCPY_CHUNK = 256 * 1024
 """Bytes from which a chunk's own memcpy keeps a device's link busy: 256 KiB take 5 to 10 µs on
@@ -59,6 +60,13 @@ def clear(layout: KvLayout, tensors: Sequence[Tensor], block_ids: Ids) -> None:
     from kernels import batched_memcpy
 
     batched_memcpy.clear(layout, tensors, block_ids)
+
+
+def joined(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """Return a cache's bytes as few uint8 views (blocks, ..., bytes); tensors as `KvLayout.of`."""
+    from kernels import views
+
+    return views.joined(tensors)
 
 
 def _variant(layout: KvLayout, tensors: Sequence[Tensor]) -> ModuleType:

@@ -26,6 +26,15 @@ def paired(
         yield blocks_of(layout, region, tensors), slab
 
 
+def joined(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """Return the bytes of a cache as one uint8 view (blocks, *sizes, chunk) per region.
+
+    The layout of these views has the regions of the tensors' own, and fewer planes to check.
+    """
+    layout = KvLayout.of(tensors)
+    return [blocks_of(layout, region, tensors) for region in layout.regions]
+
+
 def blocks_of(layout: KvLayout, region: Region, tensors: Sequence[Tensor]) -> Tensor:
     """Return the bytes of all blocks in a region, uint8 (blocks, *sizes, chunk)."""
     tensor = tensors[region.tensor]

@@ -1,6 +1,6 @@
 """Workloads: what arrives when, for which model, and how long it is.
 
-Two sources give the same thing, a list of `aegaeon.core.Request` sorted by arrival:
+Two sources give the same thing, a list of `aegaeon.core.Arrival` in order of time:
 
 * `market` draws it: Poisson or bursty arrivals per model, ShareGPT lengths, a uniform or skewed
   market (paper section 7.1 and Figure 1a), nested so that a smaller market is part of a larger;

@@ -8,12 +8,12 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from aegaeon.core import ModelSpec, Request
+from aegaeon.core import Arrival, ModelSpec
 from aegaeon.errors import UserError
+from workloads.arrivals import build_arrivals
 from workloads.checks import require_market, require_positive
 from workloads.lengths import LengthTable, sharegpt_lengths
 from workloads.popularity import popularity
-from workloads.requests import build_requests
 from workloads.streams import Purpose, stream
 
 MIN_BURSTINESS, MAX_BURSTINESS = 0.01, 100.0
@@ -63,8 +63,8 @@ def market(
     skew: str = "uniform",
     burstiness: float = 1.0,
     lengths: LengthTable | None = None,
-) -> list[Request]:
-    """Return the requests of `duration_s` seconds, `rate_rps` a model on average, by arrival.
+) -> list[Arrival]:
+    """Return the arrivals of `duration_s` seconds, `rate_rps` a model on average, by arrival.
 
     Model i's arrivals and lengths depend on (seed, i), its rate and `burstiness` alone: a smaller
     uniform market is part of a larger one, a longer run starts with the shorter one's
@@ -86,7 +86,7 @@ def market(
         sizes = table.sample(rng, len(times), input_scale, output_scale)
         columns.append((np.full(len(times), i), times, *sizes))
     index, arrivals, inputs, outputs = map(np.concatenate, zip(*columns, strict=True))
-    return build_requests(models, index, arrivals, inputs, outputs)
+    return build_arrivals(models, index, arrivals, inputs, outputs)
 
 
 def renewal_arrivals(

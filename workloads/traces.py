@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from aegaeon.core import ModelSpec, Request
+from aegaeon.core import Arrival, ModelSpec
 from aegaeon.errors import UserError
+from workloads.arrivals import build_arrivals
 from workloads.checks import require_choice, require_market, require_positive
 from workloads.lengths import scale_lengths
 from workloads.popularity import SKEWS, popularity
 from workloads.readers import artifact, azure, burstgpt, mooncake, sharegpt
 from workloads.readers.trace import Trace
-from workloads.requests import build_requests
 from workloads.streams import Purpose, stream
 
 READERS: Mapping[str, Callable[[Path], Trace]] = {
@@ -67,8 +67,8 @@ def replay(
     assign: str = "uniform",
     rate_rps: float = 0.0,
     count_tokens: sharegpt.TokenCount = sharegpt.estimate_tokens,
-) -> list[Request]:
-    """Return a trace's requests on `models`, sorted by arrival, with ids 0..n-1.
+) -> list[Arrival]:
+    """Return a trace's arrivals on `models` in order of time, with request ids 0..n-1.
 
     An artifact CSV names its models by number; the requests of other traces are dealt to models
     at random by the popularity `assign` (`uniform`, `zipf` or `market`). `rate_scale` divides the
@@ -92,7 +92,7 @@ def replay(
         stop = int(np.searchsorted(arrivals, duration_s, side="left"))
     inputs = scale_lengths(trace.inputs[:stop], input_scale)
     outputs = scale_lengths(trace.outputs[:stop], output_scale)
-    return build_requests(models, index[:stop], arrivals[:stop], inputs, outputs)
+    return build_arrivals(models, index[:stop], arrivals[:stop], inputs, outputs)
 
 
 def _numbered(path: Path, labels: list[str], count: int) -> NDArray[np.int64]:

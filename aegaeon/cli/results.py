@@ -115,9 +115,8 @@ def rehash(runs: Path, stored: Path) -> int:
 def columns() -> None:
     """Explain the columns of the stored tables: type, unit, meaning."""
     from aegaeon.results.commands import columns_text
-    from aegaeon.results.detail_schema import details_text
 
-    click.echo(f"{columns_text()}\n\n{details_text()}")
+    click.echo(columns_text())
 
 
 @click.command(epilog=examples("aegaeon results import", "aegaeon mlflow --port 5001"))

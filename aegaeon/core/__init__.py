@@ -21,10 +21,11 @@ from aegaeon.core.specs import (
     Slo,
     Stage,
 )
-from aegaeon.core.work import Decode, Fail, Idle, Outcome, Prefill, Request, Work
+from aegaeon.core.work import Arrival, Decode, Fail, Idle, Outcome, Prefill, Request, Work
 
 __all__ = [
     "GB",
+    "Arrival",
     "CostModel",
     "Curve",
     "Decode",

@@ -131,7 +131,8 @@ class Deployment:
     """What a system plans with: devices, models, costs, mean rates and lengths, and the SLO.
 
     `rates` are mean requests per second by model, as an operator would know them. The simulator
-    adds `overheads`; no policy reads them.
+    adds `overheads`; no policy reads them. `lengths` has the tokens that each request will produce,
+    by request id; the mapping is empty unless the system is an oracle.
     """
 
     device: DeviceSpec
@@ -144,3 +145,4 @@ class Deployment:
     mean_input_tokens: float = 714.0
     mean_output_tokens: float = 300.0
     overheads: Overheads = IDEAL
+    lengths: Mapping[int, int] = field(default_factory=dict)

@@ -1,26 +1,52 @@
-"""Requests, and the work that a scheduler gives to a backend.
+"""Requests, arrivals, and the work that a scheduler gives to a backend.
 
 Times are seconds on one clock that starts at 0 when the run starts; lengths are tokens.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from aegaeon.core.specs import Slo
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One accepted request: `output_tokens` is what it will produce, known to oracles only."""
+    """One accepted request, as a policy sees it: the number of tokens it will produce is unknown.
+
+    Attributes:
+        slo: the request's own targets; None for those of the run.
+        priority: higher goes first, for policies that look at it.
+    """
 
     id: int
     model: str
     arrival: float
     input_tokens: int
+    slo: Slo | None = field(default=None, kw_only=True)
+    priority: int = field(default=0, kw_only=True)
+
+    def __post_init__(self) -> None:
+        if self.arrival < 0 or self.input_tokens < 1:
+            raise ValueError(
+                f"request {self.id}: needs arrival >= 0 and input_tokens >= 1, got {self}"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """One entry of a workload: a request, and how many tokens it will produce.
+
+    Only a backend reads `output_tokens`. A system that is an oracle is given them as
+    `Deployment.lengths`.
+    """
+
+    request: Request
     output_tokens: int
 
     def __post_init__(self) -> None:
-        if self.arrival < 0 or self.input_tokens < 1 or self.output_tokens < 1:
-            raise ValueError(f"request {self.id}: needs arrival >= 0 and lengths >= 1, got {self}")
+        if self.output_tokens < 1:
+            raise ValueError(f"request {self.request.id}: needs output_tokens >= 1, got {self}")
 
 
 @dataclass(frozen=True, slots=True)

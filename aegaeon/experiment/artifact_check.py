@@ -19,11 +19,11 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from aegaeon.core import CostModel, DecodeCost, Deployment, ModelCost, Request
+from aegaeon.core import Arrival, CostModel, DecodeCost, Deployment, ModelCost
 from aegaeon.errors import UserError
 from aegaeon.experiment.compose import composed
 from aegaeon.experiment.plan import Plan, plan
-from aegaeon.policy.interface import System
+from aegaeon.policy.interface import System, known_lengths
 from aegaeon.scoring.goodput import crossing
 from aegaeon.scoring.tables import score_simulation
 from aegaeon.sim.simulator import Simulator
@@ -114,12 +114,12 @@ def _curves(planned: Plan, sizes: list[int], artifact: bool) -> dict[str, list[f
         costs: CostModel = {m.name: planned.deployment.costs[m.name] for m in models}
         if artifact:
             costs = {m.name: _artifact_cost(costs[m.name], m.type) for m in models}
-        requests = [r for r in planned.requests if r.model in costs]
-        requests = [replace(r, id=i) for i, r in enumerate(requests)]
-        draws = [requests]
+        kept = [a for a in planned.arrivals if a.request.model in costs]
+        arrivals = [replace(a, request=replace(a.request, id=i)) for i, a in enumerate(kept)]
+        draws = [arrivals]
         if artifact:
             max_len = {m.name: m.max_len for m in models}
-            draws = [_resampled(requests, max_len, seed) for seed in range(_DRAWS)]
+            draws = [_resampled(arrivals, max_len, seed) for seed in range(_DRAWS)]
         rates = {m.name: planned.deployment.rates[m.name] for m in models}
         deployment = replace(planned.deployment, models=models, costs=costs, rates=rates)
         points = [_attainments(planned.config.system, deployment, draw) for draw in draws]
@@ -128,26 +128,27 @@ def _curves(planned: Plan, sizes: list[int], artifact: bool) -> dict[str, list[f
     return curves
 
 
-def _resampled(requests: list[Request], max_len: Mapping[str, int], seed: int) -> list[Request]:
+def _resampled(arrivals: list[Arrival], max_len: Mapping[str, int], seed: int) -> list[Arrival]:
     """Resample the pairs of lengths with replacement, as the artifact's simulator does."""
-    picks = np.random.default_rng(seed).choice(len(requests), len(requests))
+    picks = np.random.default_rng(seed).choice(len(arrivals), len(arrivals))
     inputs, outputs = clip_lengths(
-        np.array([requests[pick].input_tokens for pick in picks]),
-        np.array([requests[pick].output_tokens for pick in picks]),
-        np.array([max_len[request.model] for request in requests]),
+        np.array([arrivals[pick].request.input_tokens for pick in picks]),
+        np.array([arrivals[pick].output_tokens for pick in picks]),
+        np.array([max_len[arrival.request.model] for arrival in arrivals]),
     )
     return [
-        replace(request, input_tokens=int(i), output_tokens=int(o))
-        for request, i, o in zip(requests, inputs, outputs, strict=True)
+        Arrival(replace(arrival.request, input_tokens=int(i)), int(o))
+        for arrival, i, o in zip(arrivals, inputs, outputs, strict=True)
     ]
 
 
 def _attainments(
-    system: System, deployment: Deployment, requests: list[Request]
+    system: System, deployment: Deployment, arrivals: list[Arrival]
 ) -> tuple[float, float]:
-    simulation = Simulator(system, deployment, requests).run()
+    deployment = replace(deployment, lengths=known_lengths(system, arrivals))
+    simulation = Simulator(system, deployment, arrivals).run()
     scores = score_simulation(simulation, deployment.slo)
-    due = sum(r.output_tokens for r in requests)
+    due = sum(a.output_tokens for a in arrivals)
     return float(scores.on_time.sum() / due), float(scores.artifact_qos.mean())
 
 

@@ -20,7 +20,7 @@ from aegaeon.live.options import LiveOptions, SwitchCostOptions
 from aegaeon.live.preflight.checks import check_options
 from aegaeon.policy.interface import System
 from aegaeon.policy.system import Aegaeon
-from aegaeon.results.detail_schema import check_names
+from aegaeon.results.schema import check_names
 from aegaeon.sim.host_pool import HostPool
 from baselines.muxserve import MuxServe
 from baselines.serverlessllm.ours import ServerlessLLM

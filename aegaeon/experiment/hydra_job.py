@@ -117,7 +117,7 @@ def _check_room(runs: Path) -> None:
 
 
 def _with_bar(planned: Plan, folder: Path) -> Result:
-    total = len(planned.requests)
+    total = len(planned.arrivals)
     if total < _BAR_FROM_REQUESTS or not sys.stderr.isatty():
         return run(planned, folder=folder)
     with Progress(console=Console(stderr=True)) as progress:

@@ -8,7 +8,7 @@ from dataclasses import asdict, fields
 import numpy as np
 import pandas as pd
 
-from aegaeon.core import CostModel, ModelCost, ModelSpec
+from aegaeon.core import Arrival, CostModel, ModelCost, ModelSpec
 from aegaeon.live.control.tracks import Breakdown, LiveRun, LiveTrack
 from aegaeon.runlog import PoolSample
 from aegaeon.scoring.score import Scores
@@ -148,7 +148,10 @@ def _flat(cost: ModelCost) -> dict[str, object]:
 
 
 def _track(live: LiveTrack, costs: CostModel) -> Track:
-    track, spent = Track(live.request, costs[live.request.model]), live.breakdown()
+    track, spent = (
+        Track(Arrival(live.request, live.due), costs[live.request.model]),
+        live.breakdown(),
+    )
     track.place = live.place
     track.generated = len(live.tokens)
     track.prefill_start, track.prefill_s = live.prefill_start, spent.prefill_s

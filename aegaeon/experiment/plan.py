@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from aegaeon.core import Deployment, DeviceSpec, ModelSpec, Request, Slo
+from aegaeon.core import Arrival, Deployment, DeviceSpec, ModelSpec, Slo
 from aegaeon.errors import UserError
 from aegaeon.experiment.config import (
     Config,
@@ -24,7 +24,8 @@ from aegaeon.experiment.config import (
 )
 from aegaeon.live.preflight.checks import check_host, check_types, live_fleet
 from aegaeon.paths import CONF
-from aegaeon.results.schema import NAMES, of_role
+from aegaeon.policy.interface import known_lengths
+from aegaeon.results.schema import ROWS
 from aegaeon.scoring.score import Scores, mean_active
 from aegaeon.scoring.tables import (
     events_table,
@@ -50,12 +51,12 @@ class Plan:
     config: Config
     seed: int
     deployment: Deployment
-    requests: tuple[Request, ...]
+    arrivals: tuple[Arrival, ...]
 
     @property
     def duration_s(self) -> float:
         """Seconds of traffic: the workload's, or up to the last arrival of a whole trace."""
-        return self.config.workload.duration_s or self.requests[-1].arrival or 1.0
+        return self.config.workload.duration_s or self.arrivals[-1].request.arrival or 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,15 +68,15 @@ class Result:
 
 
 def plan(config: Config, seed: int) -> Plan:
-    """Build models, costs and requests; raise `UserError` for what cannot be run."""
+    """Build models, costs and arrivals; raise `UserError` for what cannot be run."""
     device = DeviceSpec(**asdict(config.hardware.device))
     types = [
         (ModelSpec(name=kind.type, **asdict(kind)), config.models.shares[key])
         for key, kind in config.models.types.items()
     ]
     models = expand_market(types, config.models.count)
-    requests = tuple(_requests(config, seed, models))
-    if not requests:
+    arrivals = tuple(_arrivals(config, seed, models))
+    if not arrivals:
         rate = "rate_scale" if isinstance(config.workload, Trace) else "rate_rps"
         raise UserError(f"workload.duration_s: no request arrives; raise it or workload.{rate}")
     costs = cost_model(models, device)
@@ -89,25 +90,26 @@ def plan(config: Config, seed: int) -> Plan:
         models=models,
         costs=costs,
         slo=slo,
-        rates=_rates(config, seed, models, requests),
-        mean_input_tokens=float(np.mean([r.input_tokens for r in requests])),
-        mean_output_tokens=float(np.mean([r.output_tokens for r in requests])),
+        rates=_rates(config, seed, models, arrivals),
+        mean_input_tokens=float(np.mean([a.request.input_tokens for a in arrivals])),
+        mean_output_tokens=float(np.mean([a.output_tokens for a in arrivals])),
         overheads=overheads,
+        lengths=known_lengths(config.system, arrivals),
     )
-    _check(config, deployment, requests)
-    return Plan(config, seed, deployment, requests)
+    _check(config, deployment, arrivals)
+    return Plan(config, seed, deployment, arrivals)
 
 
-def _check(config: Config, deployment: Deployment, requests: Sequence[Request]) -> None:
+def _check(config: Config, deployment: Deployment, arrivals: Sequence[Arrival]) -> None:
     """Refuse what the backend could not carry out, before any work."""
     backend, models = config.backend, deployment.models
     if isinstance(backend, Live | SwitchCostBackend):
         check_types(models, backend, [path.stem for path in (CONF / "model").glob("*.yaml")])
     if isinstance(backend, Live):
         check_host(models, backend)
-        check_sizes(requests, live_fleet(config.system, deployment, backend), deployment.costs)
+        check_sizes(arrivals, live_fleet(config.system, deployment, backend), deployment.costs)
     elif not isinstance(backend, Occupancy | SwitchCostBackend):
-        check_sizes(requests, config.system.fleet(deployment), deployment.costs)
+        check_sizes(arrivals, config.system.fleet(deployment), deployment.costs)
 
 
 def run(
@@ -127,7 +129,7 @@ def run(
     raise UserError(f"backend: {backend.name!r} is not one of {known}")
 
 
-def _requests(config: Config, seed: int, models: tuple[ModelSpec, ...]) -> list[Request]:
+def _arrivals(config: Config, seed: int, models: tuple[ModelSpec, ...]) -> list[Arrival]:
     workload = config.workload
     if isinstance(workload, Market):
         return market(
@@ -164,13 +166,13 @@ def nominal_rate(workload: Workload) -> float:
 
 
 def _rates(
-    config: Config, seed: int, models: tuple[ModelSpec, ...], requests: tuple[Request, ...]
+    config: Config, seed: int, models: tuple[ModelSpec, ...], arrivals: tuple[Arrival, ...]
 ) -> dict[str, float]:
     workload = config.workload
     if isinstance(workload, Market):
         return model_rates(models, workload.rate_rps, workload.skew, seed)
-    counts = Counter(request.model for request in requests)
-    duration = workload.duration_s or requests[-1].arrival or 1.0
+    counts = Counter(arrival.request.model for arrival in arrivals)
+    duration = workload.duration_s or arrivals[-1].request.arrival or 1.0
     return {model.name: counts[model.name] / duration for model in models}
 
 
@@ -182,7 +184,7 @@ def _run_simulated(
     if backend.misprediction:
         truth = perturbed(deployment.costs, backend.misprediction, planned.seed)
     simulation = Simulator(
-        config.system, deployment, planned.requests, truth, backend.stepwise, progress
+        config.system, deployment, planned.arrivals, truth, backend.stepwise, progress
     ).run()
     scores = score_simulation(simulation, deployment.slo)
     types = {model.name: model.type for model in deployment.models}
@@ -209,7 +211,7 @@ def _run_live(
     from aegaeon.live.backend import run_live
 
     deployment, system = planned.deployment, planned.config.system
-    live = run_live(system, deployment, planned.requests, backend, folder, planned.seed, progress)
+    live = run_live(system, deployment, planned.arrivals, backend, folder, planned.seed, progress)
     simulation = as_simulation(live, deployment.costs)
     scores = score_simulation(simulation, deployment.slo)
     tables = live_tables(live, simulation, scores, deployment.models)
@@ -229,7 +231,7 @@ def _run_switch_cost(planned: Plan, backend: SwitchCostBackend, folder: Path) ->
 
 
 def _row(planned: Plan, simulation: Simulation, scores: Scores) -> Row:
-    row = _settings(planned) | summary(planned.requests, simulation, scores, planned.duration_s)
+    row = _settings(planned) | summary(simulation, scores, planned.duration_s)
     return row | {"mean_active_models": _mean_active(planned, simulation)}
 
 
@@ -248,14 +250,14 @@ def _mean_active(planned: Plan, simulation: Simulation) -> float:
 def _run_occupancy(planned: Plan, backend: Occupancy) -> Result:
     index = {model.name: i for i, model in enumerate(planned.deployment.models)}
     outcome = occupancy(
-        np.array([index[r.model] for r in planned.requests], dtype=np.int64),
-        np.array([r.arrival for r in planned.requests]),
+        np.array([index[a.request.model] for a in planned.arrivals], dtype=np.int64),
+        np.array([a.request.arrival for a in planned.arrivals]),
         backend.mean_service_s,
         planned.duration_s,
         planned.seed,
     )
     row = _settings(planned)
-    count = len(planned.requests)
+    count = len(planned.arrivals)
     row |= {"requests": count, "finished": count, "failed": 0, "tokens": 0, "switches": 0}
     row |= {"mean_active_models": outcome.mean_active, "system": "occupancy", "gpus": 0}
     row |= {"hardware": "none"}
@@ -266,7 +268,7 @@ def _run_occupancy(planned: Plan, backend: Occupancy) -> Result:
 def _settings(planned: Plan) -> Row:
     """Return the columns that say what was run; measures are empty until filled in."""
     config, slo = planned.config, planned.deployment.slo
-    row: Row = dict.fromkeys(NAMES)
+    row: Row = dict.fromkeys(ROWS.names)
     row |= {
         "experiment": config.name,
         "figure": config.figure,
@@ -276,7 +278,7 @@ def _settings(planned: Plan) -> Row:
         "gpus": config.hardware.gpus,
         "num_models": config.models.count,
         "rate_rps": nominal_rate(config.workload)
-        or len(planned.requests) / planned.duration_s / config.models.count,
+        or len(planned.arrivals) / planned.duration_s / config.models.count,
         "input_scale": config.workload.input_scale,
         "output_scale": config.workload.output_scale,
         "slo_scale": config.slo.scale,
@@ -285,4 +287,4 @@ def _settings(planned: Plan) -> Row:
         "seed": planned.seed,
         "duration_s": planned.duration_s,
     }
-    return {name: value for name, value in row.items() if name not in of_role("provenance")}
+    return {name: value for name, value in row.items() if name not in ROWS.of_role("provenance")}

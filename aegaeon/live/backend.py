@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from aegaeon.core import CostModel, Deployment, Fleet, Request
+from aegaeon.core import Arrival, CostModel, Deployment, Fleet
 from aegaeon.live.control.controller import Controller
 from aegaeon.live.control.recovery import FaultOptions
 from aegaeon.live.control.source import Replay
@@ -29,13 +29,13 @@ _PROMPT_IDS = (1, 500)
 def run_live(
     system: System,
     deployment: Deployment,
-    requests: Sequence[Request],
+    arrivals: Sequence[Arrival],
     options: LiveOptions,
     folder: Path,
     seed: int = 0,
     progress: Callable[[int], None] | None = None,
 ) -> LiveRun:
-    """Serve `requests` on live engines and return what happened to each; logs go to `folder`.
+    """Serve `arrivals` on live engines and return what happened to each; logs go to `folder`.
 
     Prompts are random token ids drawn from `seed`. Raises UserError for what cannot be run, and
     LiveError if anything gets lost, or instances die beyond `options.restarts`. Nothing stays
@@ -50,7 +50,7 @@ def run_live(
         run = Controller(
             system.dispatcher(deployment, fleet),
             fleet,
-            Replay(prompts(requests, seed)),
+            Replay(prompts(arrivals, seed)),
             session.transport,
             session.inbox,
             clock,
@@ -90,17 +90,18 @@ def _costs(
     return estimate(measured, fleet, deployment.costs) if rounds else deployment.costs
 
 
-def prompts(requests: Sequence[Request], seed: int) -> list[LiveRequest]:
+def prompts(arrivals: Sequence[Arrival], seed: int) -> list[LiveRequest]:
     """Give every request a random prompt of its length; it produces exactly its output length."""
     made = []
-    for request in requests:
+    for arrival in arrivals:
+        request, due = arrival.request, arrival.output_tokens
         rng = np.random.default_rng([seed, request.id])
         prompt = tuple(rng.integers(*_PROMPT_IDS, size=request.input_tokens).tolist())
         params = {
             "temperature": 0.0,
-            "max_tokens": request.output_tokens,
+            "max_tokens": due,
             "ignore_eos": True,
             "detokenize": False,
         }
-        made.append(LiveRequest(request, prompt, params, due=request.output_tokens))
+        made.append(LiveRequest(request, prompt, params, due=due))
     return made

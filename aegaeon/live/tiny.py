@@ -18,7 +18,7 @@ from aegaeon.live.options import TINY
 from aegaeon.live.preflight.checkpoints import DTYPES, check_random
 
 if TYPE_CHECKING:
-    from aegaeon.live.vllm.engine import ShellOptions
+    from aegaeon.live.vllm.engine import ModelEngineOptions
 
 VOCABULARY = 512
 GREEDY: Mapping[str, Any] = {"temperature": 0.0, "max_tokens": 40, "ignore_eos": True}
@@ -115,8 +115,8 @@ def _save_tokenizer(path: Path) -> None:
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="</s>").save_pretrained(path)
 
 
-def tiny_options(model: TinyModel) -> ShellOptions:
+def tiny_options(model: TinyModel) -> ModelEngineOptions:
     """Return how the engines of tiny models are made."""
-    from aegaeon.live.vllm.engine import ShellOptions
+    from aegaeon.live.vllm.engine import ModelEngineOptions
 
-    return ShellOptions(dtype=model.dtype, max_model_len=256, block_size=32)
+    return ModelEngineOptions(dtype=model.dtype, max_model_len=256, block_size=32)

@@ -9,13 +9,14 @@ message per token or per step.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-from aegaeon.core import Deployment, Fleet, InstanceSpec, Outcome, Request, Stage, Work
+from aegaeon.core import Arrival, Deployment, Fleet, InstanceSpec, Outcome, Request, Stage, Work
 
 Ledger = TypeVar("Ledger")
+NO_LENGTHS: Mapping[int, int] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +96,11 @@ class System(ABC):
 
     name: str = ""
 
+    @property
+    def oracle(self) -> bool:
+        """Whether the policies read true output lengths, which no operator knows beforehand."""
+        return False
+
     @abstractmethod
     def fleet(self, deployment: Deployment) -> Fleet:
         """Divide the devices into instances; raise `UserError` if that is impossible."""
@@ -106,3 +112,8 @@ class System(ABC):
     @abstractmethod
     def scheduler(self, deployment: Deployment, instance: InstanceSpec) -> Scheduler:
         """Build the local policy of one instance."""
+
+
+def known_lengths(system: System, arrivals: Iterable[Arrival]) -> dict[int, int]:
+    """Return `Deployment.lengths`: every request's output tokens for an oracle, else nothing."""
+    return {a.request.id: a.output_tokens for a in arrivals} if system.oracle else {}

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from aegaeon.results.diff import Cell, changed_cells
-from aegaeon.results.schema import of_role
+from aegaeon.results.schema import ROWS
 
 LIMIT = 40
 
@@ -26,7 +26,7 @@ def print_changes(
     if not changes:
         return
     rows = stored.set_index("config_hash")
-    settings = [name for name in of_role("setting") if rows[name].nunique() > 1]
+    settings = [name for name in ROWS.of_role("setting") if rows[name].nunique() > 1]
     table = Table(box=None)
     for name in [*settings, "measure", "old", "new"]:
         table.add_column(name, justify="left" if name in ("system", "measure") else "right")
@@ -44,7 +44,7 @@ def _changes(fresh: pd.DataFrame, stored: pd.DataFrame) -> Sequence[tuple[str, C
     """Return the measures that differ, in the order of the stored rows."""
     if fresh.empty:
         return ()
-    changed, measures = changed_cells(fresh, stored), of_role("measure")
+    changed, measures = changed_cells(fresh, stored), ROWS.of_role("measure")
     return [
         (key, cell)
         for key in stored["config_hash"]

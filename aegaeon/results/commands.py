@@ -12,11 +12,10 @@ from rich.progress import Progress
 from aegaeon.errors import UserError
 from aegaeon.results import details, store
 from aegaeon.results.changes import print_changes
-from aegaeon.results.detail_schema import DETAILS
 from aegaeon.results.diff import diff
 from aegaeon.results.mlflow import entries
 from aegaeon.results.mlflow.tracker import Tracker, connect
-from aegaeon.results.schema import COLUMNS, arrow_table
+from aegaeon.results.schema import DETAILS, ROWS, details_text
 
 
 def export_command(
@@ -108,19 +107,15 @@ def import_command(
         raise UserError("tracking.uri: 'none' cannot take an import; give sqlite or a server.")
     work = {}
     for path in tables:
-        table = arrow_table(store.load_stored(path.stem, stored_dir), path)
+        table = ROWS.arrow(store.load_stored(path.stem, stored_dir), path)
         kept = [name for name in DETAILS if details.kept(name, path.stem, stored_dir)]
         work[path.stem] = entries.of_rows(table.to_pylist(), path.stem, kept)
     return _log(work, tracker, console)
 
 
 def columns_text() -> str:
-    """Return the columns of the stored rows as a Markdown table, for the docs and `--help`."""
-    lines = ["| column | type | unit | meaning |", "|---|---|---|---|"]
-    for column in COLUMNS:
-        meaning = f"{column.meaning}; may be empty" if column.nullable else column.meaning
-        lines.append(f"| `{column.name}` | {column.type} | {column.unit} | {meaning} |")
-    return "\n".join(lines)
+    """Return the columns of all stored tables as Markdown, for the docs and `results columns`."""
+    return f"{ROWS.markdown()}\n\n{details_text()}"
 
 
 def _show_changes(experiment: str, runs_root: Path, stored_dir: Path, console: Console) -> None:

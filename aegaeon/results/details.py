@@ -1,6 +1,6 @@
 """Distribution tables beside the stored rows: what a run's figures need and its row cannot hold.
 
-A run's `keep` names its tables of this kind (`detail_schema.DETAILS`). Those of all finished runs
+A run's `keep` names its tables of this kind (`schema.DETAILS`). Those of all finished runs
 are in `<stored>/<table>/<experiment>.parquet`; `config_hash` joins a line to its run's stored row.
 """
 
@@ -8,17 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from aegaeon.errors import UserError
-from aegaeon.results.detail_schema import DETAILS
 from aegaeon.results.parquet import write_table
 from aegaeon.results.record import run_directory
+from aegaeon.results.schema import DETAILS
 from aegaeon.results.store import current_records, load_stored
 
 
@@ -42,7 +40,7 @@ def collect_details(table: str, runs_root: Path, experiment: str) -> pd.DataFram
             frames.append(_read(path, experiment).assign(**tags))
     if not frames:
         return None
-    return _frame(_typed(pd.concat(frames), table, runs_root / experiment))
+    return DETAILS[table].frame(pd.concat(frames), runs_root / experiment)
 
 
 def export_details(
@@ -70,13 +68,13 @@ def export_details(
 
 def write_details(lines: pd.DataFrame, table: str, path: Path) -> None:
     """Write lines of a kind of table, typed and sorted; `UserError` if a column is missing."""
-    write_table(_typed(lines, table, path), path)
+    write_table(DETAILS[table].arrow(lines, path), path)
 
 
 def load_details(table: str, experiment: str, stored_dir: Path) -> pd.DataFrame:
     """Return the stored lines of `experiment`; `UserError` when missing or damaged."""
     path = details_path(table, experiment, stored_dir)
-    return _frame(_typed(_read(path, experiment), table, path))
+    return DETAILS[table].frame(_read(path, experiment), path)
 
 
 def with_rows(
@@ -103,26 +101,20 @@ def diff_details(
             continue
         stored = dict(list(load_details(table, experiment, stored_dir).groupby("config_hash")))
         for key, lines in fresh.groupby("config_hash"):
-            if key in simulated and (why := _difference(lines, stored.get(str(key)), rtol)):
+            if key in simulated and (why := _difference(table, lines, stored.get(str(key)), rtol)):
                 found.append(f"{key} {table}: {why}")
     return found
 
 
-def _difference(fresh: pd.DataFrame, stored: pd.DataFrame | None, rtol: float) -> str:
+def _difference(table: str, fresh: pd.DataFrame, stored: pd.DataFrame | None, rtol: float) -> str:
     if stored is None:
         return "not stored"
     if len(fresh) != len(stored):
         return f"{len(fresh)} lines now, {len(stored)} stored"
-    for name in fresh.columns:
-        a, b = fresh[name].to_numpy(), stored[name].to_numpy()
-        if a.dtype.kind == "f":
-            # Seconds are stored with 32 bits, so a smaller tolerance would ask for the same bits.
-            bound = max(rtol, 1e-6) if rtol else 0.0
-            unequal = ~np.isclose(a, b, rtol=bound, atol=bound, equal_nan=True)
-        else:
-            unequal = a != b
-        if unequal.any():
-            return f"{int(unequal.sum())} of {len(fresh)} values of {name} differ"
+    for column in DETAILS[table].columns:
+        a, b = fresh[column.name].to_numpy(), stored[column.name].to_numpy()
+        if differing := int(column.unequal(a, b, rtol).sum()):
+            return f"{differing} of {len(fresh)} values of {column.name} differ"
     return ""
 
 
@@ -139,22 +131,3 @@ def _read(path: Path, experiment: str) -> pd.DataFrame:
 def _frame(table: pa.Table) -> pd.DataFrame:
     frame: pd.DataFrame = table.to_pandas()
     return frame
-
-
-def _typed(frame: pd.DataFrame, table: str, where: Path) -> pa.Table:
-    """Return the table's columns alone, typed and sorted; raise `UserError` if one is missing."""
-    detail = DETAILS[table]
-    columns: dict[str, Any] = {}
-    for name, kind in zip(detail.schema.names, detail.schema.types, strict=True):
-        if name not in frame:
-            raise UserError(
-                f"{where}: table {table} lacks the column {name!r}; delete the runs, run again "
-                "and export them with `aegaeon results export`"
-            )
-        values = frame[name].astype(str) if kind == pa.string() else frame[name]
-        try:
-            columns[name] = pa.Array.from_pandas(values, type=kind, safe=False)
-        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-            raise UserError(f"{where}: column {name!r} of {table}: {error}") from error
-    keys = [("config_hash", "ascending"), *[(name, "ascending") for name in detail.order]]
-    return pa.table(columns, schema=detail.schema).sort_by(keys)

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from aegaeon.results.schema import BY_NAME, NAMES, VOLATILE
+from aegaeon.results.schema import ROWS, VOLATILE
 
-_COMPARED = tuple(name for name in NAMES if name not in (*VOLATILE, "config_hash"))
+_COMPARED = tuple(name for name in ROWS.names if name not in (*VOLATILE, "config_hash"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,10 +88,7 @@ def changed_cells(
     changed: dict[str, list[Cell]] = {}
     for name in _COMPARED:
         a, b = ours[name].to_numpy(), theirs[name].to_numpy()
-        if BY_NAME[name].type == "float":
-            unequal = ~np.isclose(a, b, rtol=rtol, atol=0.0, equal_nan=True)
-        else:
-            unequal = a != b
+        unequal = ROWS.by_name[name].unequal(a, b, rtol)
         for index in np.flatnonzero(unequal):
             changed.setdefault(keys[index], []).append(Cell(name, a[index], b[index]))
     return {key: tuple(cells) for key, cells in sorted(changed.items())}

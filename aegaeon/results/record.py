@@ -22,7 +22,7 @@ from aegaeon.files import write_text
 from aegaeon.results import provenance
 from aegaeon.results.config_hash import VERSION, config_hash, jsonable
 from aegaeon.results.parquet import write_table
-from aegaeon.results.schema import validate_row
+from aegaeon.results.schema import ROWS
 
 RUN_FILE = "run.json"
 Status = Literal["running", "finished", "failed"]
@@ -61,7 +61,7 @@ class RunRecord:
             "machine": provenance.machine_name(),
             "wall_s": round(time.perf_counter() - self.started, 6),
         }
-        self.facts["row"] = validate_row({**row, **known}, self.directory / RUN_FILE)
+        self.facts["row"] = ROWS.row({**row, **known}, self.directory / RUN_FILE)
         return {**self.facts["row"]}
 
     def save(self, status: Status, error: BaseException | None = None) -> None:

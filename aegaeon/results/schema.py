@@ -1,189 +1,193 @@
-"""The stored table: one typed row a run, described here and nowhere else."""
+"""The stored tables: a typed row a run, and detail tables; described here and nowhere else."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
 
-import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from aegaeon.errors import UserError
+from aegaeon.results.table import Column, Table, refusal
 
-Role = Literal["identity", "setting", "measure", "provenance"]
 SOURCES = ("simulated", "live")
-_TYPES = {"str": pa.string(), "int": pa.int64(), "float": pa.float64()}
-
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """One column: its type, unit and meaning; `nullable` when a run may have nothing to measure."""
-
-    name: str
-    type: Literal["str", "int", "float"]
-    unit: str
-    role: Role
-    meaning: str
-    nullable: bool = False
-
-    @property
-    def field(self) -> pa.Field:
-        """The Arrow field of this column."""
-        return pa.field(self.name, _TYPES[self.type], nullable=self.nullable)
-
-
-COLUMNS: tuple[Column, ...] = (
-    Column("experiment", "str", "", "identity", "name of the experiment in conf/experiment"),
-    Column("figure", "str", "", "identity", "figure or table of the paper that shows this row"),
-    Column("system", "str", "", "setting", "serving system"),
-    Column("source", "str", "", "setting", "`simulated` or `live`"),
-    Column("hardware", "str", "", "setting", "name of the hardware in conf/hardware"),
-    Column("gpus", "int", "devices", "setting", "GPUs that serve"),
-    Column("num_models", "int", "models", "setting", "models on the market"),
-    Column("rate_rps", "float", "requests/s", "setting", "mean arrival rate of one model"),
-    Column("input_scale", "float", "factor", "setting", "multiplier of prompt lengths"),
-    Column("output_scale", "float", "factor", "setting", "multiplier of output lengths"),
-    Column("slo_scale", "float", "factor", "setting", "multiplier of both targets"),
-    Column("ttft_slo_s", "float", "s", "setting", "target: arrival to first token"),
-    Column("tbt_slo_s", "float", "s", "setting", "target: between two tokens"),
-    Column("seed", "int", "", "setting", "seed of arrivals and lengths"),
-    Column("duration_s", "float", "s", "setting", "length of the arrival window"),
-    Column("requests", "int", "requests", "measure", "requests that arrived"),
-    Column("finished", "int", "requests", "measure", "requests that got their last token"),
-    Column("failed", "int", "requests", "measure", "requests refused, dropped or broken off"),
-    Column("tokens", "int", "tokens", "measure", "tokens due, over all requests"),
-    Column("slo_attainment", "float", "share", "measure", "tokens on time (section 2.1)", True),
-    Column("artifact_qos", "float", "share", "measure", "the published plots' formula", True),
+# Columns that another machine or commit may change.
+VOLATILE = ("wall_s", "machine", "git_sha")
+_ROW_COLUMNS = (
+    Column("experiment", "str", "", "name of the experiment in conf/experiment", "identity"),
+    Column("figure", "str", "", "figure or table of the paper that shows this row", "identity"),
+    Column("system", "str", "", "serving system", "setting"),
+    Column("source", "str", "", "`simulated` or `live`", "setting"),
+    Column("hardware", "str", "", "name of the hardware in conf/hardware", "setting"),
+    Column("gpus", "int", "devices", "GPUs that serve", "setting"),
+    Column("num_models", "int", "models", "models on the market", "setting"),
+    Column("rate_rps", "float", "requests/s", "mean arrival rate of one model", "setting"),
+    Column("input_scale", "float", "factor", "multiplier of prompt lengths", "setting"),
+    Column("output_scale", "float", "factor", "multiplier of output lengths", "setting"),
+    Column("slo_scale", "float", "factor", "multiplier of both targets", "setting"),
+    Column("ttft_slo_s", "float", "s", "target: arrival to first token", "setting"),
+    Column("tbt_slo_s", "float", "s", "target: between two tokens", "setting"),
+    Column("seed", "int", "", "seed of arrivals and lengths", "setting"),
+    Column("duration_s", "float", "s", "length of the arrival window", "setting"),
+    Column("requests", "int", "requests", "requests that arrived", "measure"),
+    Column("finished", "int", "requests", "requests that got their last token", "measure"),
+    Column("failed", "int", "requests", "requests refused, dropped or broken off", "measure"),
+    Column("tokens", "int", "tokens", "tokens due, over all requests", "measure"),
+    Column("slo_attainment", "float", "share", "tokens on time (section 2.1)", "measure", True),
+    Column("artifact_qos", "float", "share", "the published plots' formula", "measure", True),
     Column(
         "joint_attainment",
         "float",
         "share",
-        "measure",
         "requests that meet TTFT and mean TPOT",
+        "measure",
         True,
     ),
-    Column("goodput_rps", "float", "requests/s", "measure", "requests served within the SLO", True),
-    Column("ttft_p50_s", "float", "s", "measure", "median time to first token", True),
-    Column("ttft_p99_s", "float", "s", "measure", "99th percentile of it", True),
-    Column("tbt_p50_s", "float", "s", "measure", "median time between tokens", True),
-    Column("tbt_p99_s", "float", "s", "measure", "99th percentile of it", True),
-    Column("switches", "int", "switches", "measure", "changes of model, all instances"),
-    Column("switch_p50_s", "float", "s", "measure", "median duration of a switch", True),
-    Column("kv_move_p50_s", "float", "s", "measure", "median KV wait of a request", True),
-    Column("mean_active_models", "float", "models", "measure", "models with work, over time", True),
-    Column("wall_s", "float", "s", "provenance", "what the run took on the machine that ran it"),
-    Column("machine", "str", "", "provenance", "machine that ran it: processor, cores, GPUs"),
-    Column("config_hash", "str", "", "provenance", "key of the run: hash of its configuration"),
-    Column("git_sha", "str", "", "provenance", "commit that ran it; `-dirty` if changed since"),
-)
-BY_NAME: Mapping[str, Column] = {column.name: column for column in COLUMNS}
-NAMES: tuple[str, ...] = tuple(BY_NAME)
-SCHEMA: pa.Schema = pa.schema([column.field for column in COLUMNS])
-VOLATILE: tuple[str, ...] = ("wall_s", "machine", "git_sha")
-SORT_KEYS: tuple[str, ...] = (
-    *("system", "num_models", "rate_rps", "input_scale", "output_scale", "slo_scale"),
-    *("seed", "config_hash"),
+    Column("goodput_rps", "float", "requests/s", "requests served within the SLO", "measure", True),
+    Column("ttft_p50_s", "float", "s", "median time to first token", "measure", True),
+    Column("ttft_p99_s", "float", "s", "99th percentile of it", "measure", True),
+    Column("tbt_p50_s", "float", "s", "median time between tokens", "measure", True),
+    Column("tbt_p99_s", "float", "s", "99th percentile of it", "measure", True),
+    Column("switches", "int", "switches", "changes of model, all instances", "measure"),
+    Column("switch_p50_s", "float", "s", "median duration of a switch", "measure", True),
+    Column("kv_move_p50_s", "float", "s", "median KV wait of a request", "measure", True),
+    Column("mean_active_models", "float", "models", "models with work, over time", "measure", True),
+    Column("wall_s", "float", "s", "what the run took on the machine that ran it", "provenance"),
+    Column("machine", "str", "", "machine that ran it: processor, cores, GPUs", "provenance"),
+    Column("config_hash", "str", "", "key of the run: hash of its configuration", "provenance"),
+    Column("git_sha", "str", "", "commit that ran it; `-dirty` if changed since", "provenance"),
 )
 
 
-def of_role(*roles: Role) -> tuple[str, ...]:
-    """Return the names of the columns with one of `roles`, in schema order."""
-    return tuple(column.name for column in COLUMNS if column.role in roles)
-
-
-def validate_row(row: Mapping[str, Any], where: Path) -> dict[str, Any]:
-    """Return one row as plain Python values in schema order, NaN as None; raise `UserError`."""
-    _check_names(row, where)
-    clean = {column.name: _plain(row[column.name], column, where) for column in COLUMNS}
-    _check_values(pa.Table.from_pylist([clean], schema=SCHEMA), where)
-    return clean
-
-
-def validate_table(df: pd.DataFrame, path: Path) -> pd.DataFrame:
-    """Return `df` with the schema's types, column order and row order; raise `UserError`."""
-    frame: pd.DataFrame = arrow_table(df, path).to_pandas()
-    return frame
-
-
-def arrow_table(df: pd.DataFrame, path: Path) -> pa.Table:
-    """Return `df` as a checked Arrow table of `SCHEMA`, sorted by `SORT_KEYS`; or `UserError`."""
-    _check_names(df.columns, path)
-    columns = [_convert(df[column.name], column, path) for column in COLUMNS]
-    loose = pa.schema([field.with_nullable(True) for field in SCHEMA])
-    table = pa.Table.from_arrays(columns, schema=loose)
-    _check_values(table, path)
-    hashes = table.column("config_hash")
-    if len(hashes.unique()) < len(hashes):
-        raise _refusal(path, "config_hash", "two rows with the same key", "one row a run")
-    return table.sort_by([(key, "ascending") for key in SORT_KEYS]).cast(SCHEMA)
-
-
-def _check_names(names: Iterable[str], where: Path) -> None:
-    given = set(names)
-    for name in NAMES:
-        if name not in given:
-            raise _refusal(where, name, "missing", "every column of aegaeon/results/schema.py")
-    if extra := sorted(given - set(NAMES)):
-        raise _refusal(where, extra[0], "unknown", "only columns of aegaeon/results/schema.py")
-
-
-def _plain(value: object, column: Column, where: Path) -> str | float | None:
-    """Unwrap a numpy scalar and refuse a value of another type; an int may stand for a float."""
-    value = value.item() if isinstance(value, np.generic) else value
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return None
-    if column.type == "float" and isinstance(value, (int, float)) and not isinstance(value, bool):
-        return float(value)
-    if column.type == "int" and isinstance(value, int) and not isinstance(value, bool):
-        return value
-    if column.type == "str" and isinstance(value, str):
-        return value
-    raise _refusal(where, column.name, f"{value!r} in a row", f"type {column.type}")
-
-
-def _convert(series: pd.Series[Any], column: Column, path: Path) -> pa.Array:
-    textual = not pd.api.types.is_numeric_dtype(series) or pd.api.types.is_bool_dtype(series)
-    if series.notna().any() and textual != (column.type == "str"):
-        raise _refusal(path, column.name, f"of type {series.dtype}", f"type {column.type}")
-    try:
-        return pa.Array.from_pandas(series, type=_TYPES[column.type])
-    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-        raise _refusal(path, column.name, str(error), f"type {column.type}") from error
-
-
-def _check_values(table: pa.Table, where: Path) -> None:
-    for column in COLUMNS:
-        values = table.column(column.name)
-        if values.null_count and not column.nullable:
-            raise _refusal(where, column.name, "empty in some row", "a value in each row")
-        if column.type == "str" or values.null_count == len(values):
-            continue
-        bounds = pc.min_max(values).as_py()
-        high = 1.0 if column.unit == "share" else math.inf
-        if bounds["min"] < 0 or bounds["max"] > high or bounds["max"] == math.inf:
-            found = f"between {bounds['min']} and {bounds['max']}"
-            wanted = "a share from 0 to 1" if high == 1.0 else "a finite number >= 0"
-            raise _refusal(where, column.name, found, wanted)
-    _check_scored(table, where)
-    if strange := set(table.column("source").to_pylist()) - set(SOURCES):
-        raise _refusal(where, "source", repr(strange.pop()), f"one of {', '.join(SOURCES)}")
-
-
-def _check_scored(table: pa.Table, where: Path) -> None:
+def _check_rows(table: pa.Table, where: Path) -> None:
     """Refuse a row that had tokens to serve and no attainment; figure 4 counts models only."""
     served = pc.greater(table.column("tokens"), 0)
     for name in ("slo_attainment", "joint_attainment"):
         if pc.any(pc.and_(served, pc.is_null(table.column(name)))).as_py():
-            raise _refusal(where, name, "empty in some row with tokens", "a value in each of them")
+            raise refusal(where, name, "empty in some row with tokens", "a value in each of them")
+    if strange := set(table.column("source").to_pylist()) - set(SOURCES):
+        raise refusal(where, "source", repr(strange.pop()), f"one of {', '.join(SOURCES)}")
 
 
-def _refusal(where: Path, column: str, found: str, expected: str) -> UserError:
-    return UserError(
-        f"{where}: column '{column}' is {found}; expected {expected}. "
-        "Write result tables with `aegaeon results export`, never by hand."
-    )
+ROWS = Table(
+    "rows",
+    "one run",
+    _ROW_COLUMNS,
+    (
+        *("system", "num_models", "rate_rps", "input_scale", "output_scale", "slo_scale"),
+        *("seed", "config_hash"),
+    ),
+    key="config_hash",
+    exact=True,
+    check=_check_rows,
+)
+
+_TAGS = (
+    Column("config_hash", "str", "", "key of the run; joins the line to its stored row"),
+    Column("seed", "int", "", "seed of the run"),
+)
+_MODEL = Column("model", "str", "", "name of the model on the market")
+_TYPE = Column("type", "str", "", "type of the model, as in conf/model")
+
+
+def _detail(name: str, line: str, columns: tuple[Column, ...], order: tuple[str, ...]) -> Table:
+    return Table(name, line, (*_TAGS, *columns), ("config_hash", *order))
+
+
+_DETAILS = (
+    _detail(
+        "requests",
+        "one request",
+        (
+            _MODEL,
+            _TYPE,
+            Column("prefill_wait_s", "float32", "s", "arrival to the start of its prefill"),
+            Column("prefill_s", "float32", "s", "in the prefill batch that made its first token"),
+            Column("decode_wait_s", "float32", "s", "between its turns of decoding"),
+            Column("decode_s", "float32", "s", "in decoding steps that it was part of"),
+            Column("control_s", "float32", "s", "messages and bookkeeping; 0 in the simulator"),
+            Column("data_s", "float32", "s", "waiting for its KV, the weights being in place"),
+            Column("arrival_s", "float32", "s", "when it arrived"),
+            Column("ttft_s", "float32", "s", "arrival to first token"),
+            Column("mean_tbt_s", "float32", "s", "mean time between its tokens"),
+            Column("output_tokens", "int", "tokens", "length of its answer"),
+        ),
+        ("arrival_s", "model", "output_tokens"),
+    ),
+    _detail(
+        "events",
+        "one switch of an instance to a model, or one move of a request's KV",
+        (
+            Column("kind", "str", "", "`switch`, `kv_move`, `kv_carry` (between nodes), `fault`"),
+            Column("time_s", "float32", "s", "when it began"),
+            Column("instance", "int", "", "number of the instance"),
+            _MODEL,
+            _TYPE,
+            Column(
+                "seconds", "float32", "s", "switch: until the weights are in place; move: its copy"
+            ),
+            Column("bytes", "int", "bytes", "weights on the device, or KV that moved"),
+            Column(
+                "prefetched", "bool", "", "the switch was to the model that had been prefetched"
+            ),
+        ),
+        ("kind", "time_s", "instance", "model", "seconds", "bytes"),
+    ),
+    _detail(
+        "pool",
+        "one size of KV block in one node's host pool at one moment",
+        (
+            Column("time_s", "float32", "s", "when the pool was looked at"),
+            Column("node", "str", "", "name or number of the node"),
+            Column("shape", "str", "", "S0, S1, … by bytes per block"),
+            Column("block_bytes", "int", "bytes", "size of a block: the KV of its tokens"),
+            Column("used_bytes", "int", "bytes", "in blocks that hold KV"),
+            Column("allocated_bytes", "int", "bytes", "in slabs bound to this size"),
+        ),
+        ("time_s", "node", "block_bytes"),
+    ),
+    _detail(
+        "stages",
+        "one way for a model to get ready",
+        (
+            Column("stage", "str", "", "name of the way"),
+            Column("order", "int", "", "0 for the slowest way, then what each step adds"),
+            Column("model", "str", "", "type of the model"),
+            Column("seconds", "float32", "s", "until it can run, the median where measured"),
+            Column("bytes", "int", "bytes", "weights on one device"),
+            Column("note", "str", "", "what the seconds are made of"),
+        ),
+        ("model", "order", "seconds"),
+    ),
+    _detail(
+        "series",
+        "one second of figure 4",
+        (
+            Column("time_s", "float32", "s", "since the start"),
+            Column("active_models", "int", "models", "models with a request in flight"),
+        ),
+        ("time_s",),
+    ),
+)
+DETAILS: Mapping[str, Table] = {table.name: table for table in _DETAILS}
+
+
+def check_names(names: Sequence[str]) -> None:
+    """Raise `UserError` unless each of `keep` names a kind of table, once."""
+    if strange := [name for name in names if name not in DETAILS or names.count(name) > 1]:
+        raise UserError(
+            f"keep: {strange[0]!r} is unknown or named twice; known: {', '.join(DETAILS)}"
+        )
+
+
+def details_text() -> str:
+    """Return the columns of the detail tables as Markdown."""
+    tags = Table("", "", _TAGS, ())
+    titled = {"Every table": tags} | {f"`{t.name}`: {t.line}": _own(t) for t in _DETAILS}
+    return "\n\n".join([f"### {title}\n\n{t.markdown()}" for title, t in titled.items()])
+
+
+def _own(table: Table) -> Table:
+    """Return a detail table without the columns that all have."""
+    return Table(table.name, table.line, table.columns[len(_TAGS) :], table.order)

@@ -15,7 +15,7 @@ from aegaeon.results.config_hash import VERSION
 from aegaeon.results.diff import changed_cells
 from aegaeon.results.parquet import write_table
 from aegaeon.results.record import RUN_FILE, read_record, run_directory
-from aegaeon.results.schema import NAMES, arrow_table, validate_row, validate_table
+from aegaeon.results.schema import ROWS
 
 
 class Exported(NamedTuple):
@@ -66,8 +66,8 @@ def collect(runs_root: Path, experiment: str) -> pd.DataFrame:
     for facts in current_records(runs_root, experiment):
         if facts["status"] == "finished":
             path = run_directory(runs_root, experiment, facts["config_hash"]) / RUN_FILE
-            rows.append(validate_row(facts["row"], path))
-    return validate_table(pd.DataFrame(rows, columns=list(NAMES)), runs_root / experiment)
+            rows.append(ROWS.row(facts["row"], path))
+    return ROWS.frame(pd.DataFrame(rows, columns=list(ROWS.names)), runs_root / experiment)
 
 
 def merge(fresh: pd.DataFrame, stored: pd.DataFrame) -> pd.DataFrame:
@@ -105,7 +105,7 @@ def export(runs_root: Path, experiment: str, stored: Path, *, replace: bool = Fa
     rows = fresh
     if path.exists() and not replace:
         rows = merge(fresh, load_stored(experiment, stored))
-    write_table(arrow_table(rows, path), path)
+    write_table(ROWS.arrow(rows, path), path)
     return Exported(path, len(rows), len(rows) - len(fresh))
 
 
@@ -119,4 +119,4 @@ def load_stored(experiment: str, stored_dir: Path) -> pd.DataFrame:
         raise UserError(f"{path}: no stored results; make them with {remake}.") from error
     except (OSError, pa.ArrowException) as error:
         raise UserError(f"{path}: not a parquet file ({error}); make it anew: {remake}.") from error
-    return validate_table(table.to_pandas(), path)
+    return ROWS.frame(table.to_pandas(), path)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from aegaeon.core import GB, Deployment, Request, Slo
+from aegaeon.core import GB, Deployment, Slo
 from aegaeon.scoring.score import Scores, score
 from aegaeon.sim.host_pool import HostPool, host_pool
 from aegaeon.sim.simulator import Simulation
@@ -18,18 +18,16 @@ NO_TYPES: Mapping[str, str] = {}
 NAIVE_LOAD_RATE = 2.83 * GB
 
 
-def summary(
-    requests: Sequence[Request], simulation: Simulation, scores: Scores, duration_s: float
-) -> dict[str, object]:
+def summary(simulation: Simulation, scores: Scores, duration_s: float) -> dict[str, object]:
     """Return the measures of one run (columns of the stored table; docs/metrics.md)."""
-    due = np.array([r.output_tokens for r in requests])
+    due = np.array([t.output_tokens for t in simulation.tracks])
     failed = sum(t.failed for t in simulation.tracks)
     switches = np.frombuffer(simulation.recorder.switch_s)
     ttft = scores.ttft_s[~np.isnan(scores.ttft_s)]
     waits = np.array([t.kv_wait_s for t in simulation.tracks if not t.failed])
     return {
-        "requests": len(requests),
-        "finished": len(requests) - failed,
+        "requests": len(due),
+        "finished": len(due) - failed,
         "failed": failed,
         "tokens": int(due.sum()),
         "slo_attainment": float(scores.on_time.sum() / due.sum()),
@@ -76,7 +74,7 @@ def requests_table(
             "type": [types.get(t.request.model, t.request.model) for t in tracks],
             "status": ["failed" if t.failed else "finished" for t in tracks],
             "input_tokens": np.array([t.request.input_tokens for t in tracks], dtype=np.int64),
-            "output_tokens": np.array([t.request.output_tokens for t in tracks], dtype=np.int64),
+            "output_tokens": np.array([t.output_tokens for t in tracks], dtype=np.int64),
             "tokens_on_time": scores.on_time,
             "arrival_s": arrival,
             "first_token_s": first,

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from aegaeon.errors import UserError
-from aegaeon.kv_ledger import KvTables, PoolFull
+from aegaeon.kv_ledger import PoolFull, SlabLedger
 from aegaeon.sim.simulator import Simulation
 from aegaeon.sim.track import ConservationError
 
@@ -124,16 +124,16 @@ class _Books:
     """One node's tables and who holds which blocks."""
 
     def __init__(self, pool: HostPool) -> None:
-        buffer = memoryview(bytearray(KvTables.nbytes(pool.slab_bytes, pool.slabs)))
-        self._tables = KvTables(buffer, pool.slab_bytes, pool.slabs)
+        buffer = memoryview(bytearray(SlabLedger.nbytes(pool.slab_bytes, pool.slabs)))
+        self._ledger = SlabLedger(buffer, pool.slab_bytes, pool.slabs)
         self._held: dict[int, deque[list[int]]] = defaultdict(deque)
 
     def carry_out(self, change: Change) -> None:
         if not change.taken:
-            self._tables.give_back(self._held[change.request].popleft())
+            self._ledger.give_back(self._held[change.request].popleft())
             return
         try:
-            blocks = self._tables.take(change.block_bytes, change.blocks)
+            blocks = self._ledger.take(change.block_bytes, change.blocks)
         except PoolFull as error:
             raise UserError(
                 f"host_pool.pool_bytes: at {change.time:.1f} s the simulated KV outgrows the pool "
@@ -142,6 +142,6 @@ class _Books:
         self._held[change.request].append(blocks)
 
     def use(self, sizes: list[int]) -> Iterator[tuple[int, tuple[int, int]]]:
-        now = self._tables.use()
+        now = self._ledger.use()
         for size in sizes:
             yield size, (now[size].used, now[size].allocated) if size in now else (0, 0)

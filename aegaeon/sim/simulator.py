@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from aegaeon.core import CostModel, Deployment, Fleet, InstanceSpec, Request, Stage
+from aegaeon.core import Arrival, CostModel, Deployment, Fleet, InstanceSpec, Stage
 from aegaeon.errors import UserError
 from aegaeon.policy.interface import Placement, Refusal, Scheduler, System
 from aegaeon.sim.neighbours import Crowd
@@ -67,7 +67,7 @@ class Simulation:
 
 
 class Simulator:
-    """Runs one system over one list of requests; deterministic in its inputs.
+    """Runs one system over one list of arrivals; deterministic in its inputs.
 
     `truth` is what things really cost; the policies see `deployment.costs`. With `stepwise`, a
     decode segment never exceeds one step, which must not change any token's time.
@@ -77,7 +77,7 @@ class Simulator:
         self,
         system: System,
         deployment: Deployment,
-        requests: Sequence[Request],
+        arrivals: Sequence[Arrival],
         truth: CostModel | None = None,
         stepwise: bool = False,
         progress: Callable[[int], None] | None = None,
@@ -87,10 +87,10 @@ class Simulator:
         self.crowd = Crowd(deployment.overheads)
         self.recorder = Recorder()
         self.stepwise = stepwise
-        self.tracks = {r.id: Track(r, costs[r.model]) for r in requests}
-        self._arrivals = sorted(requests, key=lambda r: (r.arrival, r.id))
+        self.tracks = {a.request.id: Track(a, costs[a.request.model]) for a in arrivals}
+        self._arrivals = sorted([a.request for a in arrivals], key=lambda r: (r.arrival, r.id))
         self._fleet = system.fleet(deployment)
-        check_sizes(requests, self._fleet, costs)
+        check_sizes(arrivals, self._fleet, costs)
         self._dispatcher = system.dispatcher(deployment, self._fleet)
         self._instances: dict[int, Instance] = {
             spec.id: _instance(spec, system.scheduler(deployment, spec), costs, self)
@@ -137,10 +137,10 @@ class Simulator:
 
     def finish(self, track: Track, instance: Instance, now: float) -> None:
         """Note a request's last token."""
-        if track.generated != track.request.output_tokens:
+        if track.generated != track.output_tokens:
             raise ConservationError(
                 f"request {track.request.id}: {track.generated} tokens made, "
-                f"{track.request.output_tokens} asked for"
+                f"{track.output_tokens} asked for"
             )
         track.finish = now
         self._leave(track, instance, now)
@@ -196,11 +196,12 @@ def _instance(
     return kind(spec, scheduler, costs, sim)
 
 
-def check_sizes(requests: Sequence[Request], fleet: Fleet, costs: CostModel) -> None:
+def check_sizes(arrivals: Sequence[Arrival], fleet: Fleet, costs: CostModel) -> None:
     """Refuse, before any work, a request whose KV alone exceeds an instance's room."""
     room = min(spec.kv_bytes for spec in fleet)
-    for request in requests:
-        tokens = request.input_tokens + request.output_tokens + 1
+    for arrival in arrivals:
+        request = arrival.request
+        tokens = request.input_tokens + arrival.output_tokens + 1
         need = tokens * costs[request.model].kv_bytes_per_token
         if need > room:
             raise UserError(

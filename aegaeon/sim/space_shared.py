@@ -226,7 +226,7 @@ class SharedInstance:
         if self._sim.stepwise:
             running.steps = 1
             return
-        left = min([t.request.output_tokens - t.generated for t in active])
+        left = min([t.output_tokens - t.generated for t in active])
         room = min([self._kv.spare(t) for t in active])
         running.steps = min(left, room, steps_until(running.step, running.slope, work.quota))
 
@@ -244,7 +244,7 @@ class SharedInstance:
             recorder.tokens(track.request.id, segment)
             if self._kv.spare(track) < 0:
                 raise ConservationError(f"request {track.request.id} outgrew its KV grant")
-            if track.generated >= track.request.output_tokens:
+            if track.generated >= track.output_tokens:
                 finished.append(track)
         outcome = Outcome(
             running.start,

@@ -228,7 +228,7 @@ class TimeSharedInstance:
         slope = cost.decode.context_s * batch * pace
         joins = [t.loaded_at for t in skipped if t.on_device and t.loaded_at > start]
         budget = min([work.quota, *[time - start for time in joins]])
-        most = min([t.request.output_tokens - t.generated for t in active])
+        most = min([t.output_tokens - t.generated for t in active])
         room = (self._kv.capacity - self._kv.used) // (batch * cost.kv_bytes_per_token)
         most = min(most, int(room))
         if self._sim.stepwise or not all(t.on_device for t in here):
@@ -315,7 +315,7 @@ class TimeSharedInstance:
                 track.decode_s += seconds
             elif track.generated == 1:
                 track.first_token = now
-            if track.generated >= track.request.output_tokens:
+            if track.generated >= track.output_tokens:
                 finished.append(track)
         outcome = Outcome(
             start,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from aegaeon.core import ModelCost, Request
+from aegaeon.core import Arrival, ModelCost
 
 HELD = -1
 GONE = -2
@@ -32,14 +32,16 @@ class Track:
         "last_run",
         "loaded_at",
         "on_device",
+        "output_tokens",
         "place",
         "prefill_s",
         "prefill_start",
         "request",
     )
 
-    def __init__(self, request: Request, cost: ModelCost) -> None:
-        self.request = request
+    def __init__(self, arrival: Arrival, cost: ModelCost) -> None:
+        self.request = arrival.request
+        self.output_tokens = arrival.output_tokens
         self.cost = cost
         self.place = HELD
         self.generated = 0

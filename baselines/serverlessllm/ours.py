@@ -10,13 +10,20 @@ from __future__ import annotations
 import heapq
 from bisect import bisect_left, insort
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from aegaeon.core import CostModel, Deployment, Fleet, InstanceSpec, Request, Stage
 from aegaeon.errors import UserError
 from aegaeon.policy.decode import kv_need
-from aegaeon.policy.interface import Dispatcher, Placement, Refusal, Scheduler, System
+from aegaeon.policy.interface import (
+    NO_LENGTHS,
+    Dispatcher,
+    Placement,
+    Refusal,
+    Scheduler,
+    System,
+)
 from aegaeon.policy.sizing import kv_room, tensor_parallel
 from baselines.continuous_batching import ContinuousBatching
 
@@ -38,6 +45,11 @@ class ServerlessLLM(System):
     max_batch: int = 0
     drop_after_s: float = 0.0
     load_gbps: float = 0.0
+
+    @property
+    def oracle(self) -> bool:
+        """Shortest-first order reads true output lengths."""
+        return self.shortest_first
 
     def fleet(self, deployment: Deployment) -> Fleet:
         """Make every tensor-parallel group a colocated instance."""
@@ -63,7 +75,7 @@ class ServerlessLLM(System):
 
     def dispatcher(self, deployment: Deployment, fleet: Fleet) -> Dispatcher:
         """Build the global queue."""
-        return GlobalQueue(self, fleet, deployment.costs)
+        return GlobalQueue(self, fleet, deployment.costs, deployment.lengths)
 
     def scheduler(self, deployment: Deployment, instance: InstanceSpec) -> Scheduler:
         """Build plain continuous batching."""
@@ -116,9 +128,16 @@ class _Backlog:
 class GlobalQueue:
     """Join a GPU that serves the model and has room, else an idle GPU, else wait in the queue."""
 
-    def __init__(self, options: ServerlessLLM, fleet: Fleet, costs: CostModel) -> None:
+    def __init__(
+        self,
+        options: ServerlessLLM,
+        fleet: Fleet,
+        costs: CostModel,
+        lengths: Mapping[int, int] = NO_LENGTHS,
+    ) -> None:
         self._options = options
         self._costs = costs
+        self._lengths = lengths
         self._gpus = {i.id: _Gpu(i.id, i.kv_bytes) for i in fleet}
         self._idle: OrderedDict[int, None] = OrderedDict((i.id, None) for i in fleet)
         self._serving: dict[str, dict[int, None]] = {}
@@ -200,7 +219,8 @@ class GlobalQueue:
         if not self._options.shortest_first:
             return request.arrival
         cost, tokens = self._costs[request.model], request.input_tokens
-        decode = request.output_tokens * cost.decode.step_s(1, tokens + request.output_tokens / 2)
+        due = self._lengths[request.id]
+        decode = due * cost.decode.step_s(1, tokens + due / 2)
         return cost.prefill.seconds(tokens, tokens * tokens) + decode
 
     def _expire(self, now: float) -> list[Placement]:

@@ -16,7 +16,7 @@ from aegaeon.core import CostModel, Deployment, Fleet, InstanceSpec, Request, St
 from aegaeon.policy.interface import Dispatcher, Placement, Scheduler, System, serving
 from baselines.continuous_batching import ContinuousBatching
 from baselines.serverlessllm.ours import ServerlessLLM
-from baselines.serverlessllm.shortest_batch import ShortestBatchFirst
+from baselines.serverlessllm.shortest_batch import ShortestBatchFirst, ShortestBatchOptions
 
 # Mean intervals between a worker's own arrivals after which it takes the traffic for ended.
 _GAPS = 5.0
@@ -31,6 +31,11 @@ class ServerlessLLMPaper(System):
     max_batch: int = 4
     drop_after_s: float = 15.0
     load_gbps: float = 16.0
+
+    @property
+    def oracle(self) -> bool:
+        """Shortest-batch-first order reads true output lengths."""
+        return self.shortest_first
 
     def fleet(self, deployment: Deployment) -> Fleet:
         """Make every GPU a worker; a switch drops the KV of whatever has not finished."""
@@ -50,9 +55,8 @@ class ServerlessLLMPaper(System):
             arrivals = sum(deployment.rates.values())
             resort_s = 1.0 / arrivals if arrivals else float("inf")
             gap_s = _GAPS * resort_s * deployment.gpus
-            return ShortestBatchFirst(
-                deployment.costs, self.max_batch, drop_after_s, resort_s, gap_s
-            )
+            options = ShortestBatchOptions(self.max_batch, drop_after_s, resort_s, gap_s)
+            return ShortestBatchFirst(deployment.costs, options, deployment.lengths)
         return ContinuousBatching(drop_after_s=drop_after_s)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from aegaeon.core import CostModel, Decode, Fail, Idle, ModelCost, Outcome, Prefill, Request, Work
@@ -34,6 +35,16 @@ class _Job:
         return self.request.input_tokens + self.generated
 
 
+@dataclass(frozen=True, slots=True)
+class ShortestBatchOptions:
+    """The cap on a batch, and seconds: to drop a request, between sorts, to the traffic's end."""
+
+    max_batch: int
+    drop_after_s: float
+    resort_s: float = math.inf
+    traffic_gap_s: float = math.inf
+
+
 class ShortestBatchFirst:
     """Batches of at most `max_batch` requests of one model, sorted anew on every arrival anywhere.
 
@@ -42,22 +53,16 @@ class ShortestBatchFirst:
     until `traffic_gap_s` after its last one, when the traffic has most likely ended.
 
     The key is the prefill time while any request of the batch lacks its KV, else the decode time
-    that the batch's first request has left (its output length is known: an oracle).
+    that the batch's first request has left. `lengths` has the output length of every request: the
+    system is an oracle.
     """
 
     def __init__(
-        self,
-        costs: CostModel,
-        max_batch: int,
-        drop_after_s: float,
-        resort_s: float = math.inf,
-        traffic_gap_s: float = math.inf,
+        self, costs: CostModel, options: ShortestBatchOptions, lengths: Mapping[int, int]
     ) -> None:
         self._costs = costs
-        self._max_batch = max_batch
-        self._drop_after_s = drop_after_s
-        self._resort_s = resort_s
-        self._traffic_gap_s = traffic_gap_s
+        self._options = options
+        self._lengths = lengths
         self._last_arrival = -math.inf
         self._batches: list[_Batch] = []
         self._jobs: dict[int, _Job] = {}
@@ -68,7 +73,7 @@ class ShortestBatchFirst:
     def add(self, request: Request, now: float) -> bool:
         """Join a batch with room or start one; the running decode may lose its turn."""
         for batch in self._batches:
-            if batch.model == request.model and len(batch.jobs) < self._max_batch:
+            if batch.model == request.model and len(batch.jobs) < self._options.max_batch:
                 break
         else:
             batch = _Batch(request.model)
@@ -87,8 +92,8 @@ class ShortestBatchFirst:
             return Idle()
         if now >= self._sort_at:
             self._batches.sort(key=self._remaining_s)
-            again = now + self._resort_s
-            busy = again < self._last_arrival + self._traffic_gap_s
+            again = now + self._options.resort_s
+            busy = again < self._last_arrival + self._options.traffic_gap_s
             self._sort_at = again if busy else math.inf
         batch = self._batches[0]
         if batch.model != self._loaded:
@@ -138,12 +143,12 @@ class ShortestBatchFirst:
         oldest = next(iter(self._without_token.values()), None)
         if oldest is None:
             return math.inf
-        return oldest.request.arrival + self._drop_after_s - now
+        return oldest.request.arrival + self._options.drop_after_s - now
 
     def _overdue(self, now: float) -> tuple[Request, ...]:
         late = []
         for job in self._without_token.values():
-            if now - job.request.arrival <= self._drop_after_s:
+            if now - job.request.arrival <= self._options.drop_after_s:
                 break
             late.append(job.request)
         self._forget(tuple(late))
@@ -151,14 +156,13 @@ class ShortestBatchFirst:
 
     def _remaining_s(self, batch: _Batch) -> float:
         if batch.remaining_s is None:
-            batch.remaining_s = _time_left(batch, self._costs[batch.model])
+            batch.remaining_s = self._time_left(batch, self._costs[batch.model])
         return batch.remaining_s
 
-
-def _time_left(batch: _Batch, cost: ModelCost) -> float:
-    missing = [job.length for job in batch.jobs.values() if not job.cached]
-    if missing:
-        return cost.prefill.seconds(sum(missing), sum(n * n for n in missing), len(missing))
-    first = next(iter(batch.jobs.values()))
-    step = cost.decode.step_s(len(batch.jobs), sum(job.length for job in batch.jobs.values()))
-    return step * (first.request.output_tokens - first.generated)
+    def _time_left(self, batch: _Batch, cost: ModelCost) -> float:
+        missing = [job.length for job in batch.jobs.values() if not job.cached]
+        if missing:
+            return cost.prefill.seconds(sum(missing), sum(n * n for n in missing), len(missing))
+        first = next(iter(batch.jobs.values()))
+        step = cost.decode.step_s(len(batch.jobs), sum(job.length for job in batch.jobs.values()))
+        return step * (self._lengths[first.request.id] - first.generated)

@@ -12,7 +12,7 @@ from aegaeon.policy.decode import OUTPUT_RESERVE
 from baselines.model_turns import ModelTurns
 from baselines.serverlessllm.ours import ServerlessLLM
 from baselines.sleep_mode import SWITCHES, SleepMode, StickyRouter
-from tests.support.small_market import cost, deployment, requests, simulate, token_times
+from tests.support.small_market import arriving, cost, deployment, simulate, token_times
 
 COSTS = {name: cost() for name in "abcd"}
 PREEMPT = SleepMode(switch="preempt", slice_share=0.05)
@@ -22,7 +22,7 @@ def turns(*rows, kv_bytes=100 * GB, **options):
     """A host's queue with requests from (model, prompt tokens), numbered from 0."""
     queue = ModelTurns(COSTS, kv_bytes, **options)
     for i, (model, tokens) in enumerate(rows):
-        queue.add(Request(i, model, 0.0, tokens, 50), 0.0)
+        queue.add(Request(i, model, 0.0, tokens), 0.0)
     return queue
 
 
@@ -42,10 +42,10 @@ def do(queue, seconds, steps=1, finished=(), skipped=()):
 def test_a_model_runs_until_its_requests_are_done():
     queue = turns(("a", 9), ("b", 9), ("a", 9))
     assert ids(do(queue, 9.0)) == [0, 2]
-    assert not queue.add(Request(3, "c", 0.0, 9, 5), 0.0)
+    assert not queue.add(Request(3, "c", 0.0, 9), 0.0)
     assert ids(do(queue, 9.0, finished=[0])) == [0, 2]
     # A request of the running model passes those that wait.
-    assert queue.add(Request(4, "a", 0.0, 9, 5), 0.0)
+    assert queue.add(Request(4, "a", 0.0, 9), 0.0)
     assert ids(do(queue, 9.0)) == [4]
     assert ids(do(queue, 9.0, finished=[2, 4])) == [2, 4]
     assert ids(do(queue, 9.0, finished=[1])) == [1]
@@ -63,8 +63,8 @@ def test_a_slice_ends_only_if_another_model_waits():
     queue = turns(("a", 9), slice_s=2.0)
     do(queue, 1.0)
     assert do(queue, 9.0, 10).quota == math.inf
-    assert queue.add(Request(1, "b", 0.0, 9, 50), 9.0)
-    assert not queue.add(Request(2, "c", 0.0, 9, 50), 9.0)
+    assert queue.add(Request(1, "b", 0.0, 9), 9.0)
+    assert not queue.add(Request(2, "c", 0.0, 9), 9.0)
     assert isinstance(do(queue, 0.5), Prefill)
     decode = do(queue, 1.5, 9)
     assert isinstance(decode, Decode)
@@ -96,7 +96,7 @@ def test_prompts_that_found_no_room_are_tried_again():
 def test_cancelled_requests_are_forgotten_wherever_they_are():
     queue = turns(("a", 9), ("b", 9), ("b", 9), slice_s=5.0)
     do(queue, 1.0)
-    gone = [Request(i, m, 0.0, 9, 50) for i, m in enumerate("abb")]
+    gone = [Request(i, m, 0.0, 9) for i, m in enumerate("abb")]
     queue.cancel(gone[1], 1.0)
     queue.cancel(gone[0], 1.0)
     assert ids(do(queue, 4.0)) == [2]
@@ -114,13 +114,13 @@ def router(gpus=2, kv_bytes=10 * GB):
 
 def test_a_models_requests_stay_together_while_their_kv_fits():
     front = router(kv_bytes=2 * (100 + OUTPUT_RESERVE) * 1e6)
-    sent = [Request(i, m, 0.0, 100, 5) for i, m in enumerate("aabaabc")]
+    sent = [Request(i, m, 0.0, 100) for i, m in enumerate("aabaabc")]
     assert [front.place(r, Stage.FULL, 0.0) for r in sent] == [0, 0, 1, 1, 1, 1, 0]
 
 
 def test_an_idle_host_that_still_holds_the_model_comes_first():
     front = router(gpus=3)
-    sent = [Request(i, m, 0.0, 100, 5) for i, m in enumerate("abc")]
+    sent = [Request(i, m, 0.0, 100) for i, m in enumerate("abc")]
     for request, host in zip(sent, (0, 1, 2), strict=True):
         assert front.place(request, Stage.FULL, 0.0) == host
     for request, host in zip(sent, (0, 1, 2), strict=True):
@@ -129,7 +129,7 @@ def test_an_idle_host_that_still_holds_the_model_comes_first():
     assert front.available(1, False, 1.0) == ()
     assert front.place(sent[1], Stage.FULL, 1.0) == 0
     assert front.available(1, True, 1.0) == ()
-    assert front.place(Request(9, "d", 1.0, 100, 5), Stage.FULL, 1.0) == 1
+    assert front.place(Request(9, "d", 1.0, 100), Stage.FULL, 1.0) == 1
 
 
 def test_options_no_tool_has_are_refused():
@@ -182,7 +182,7 @@ def test_there_is_always_work_of_one_model_and_all_get_done(events, switch, room
 
     for ident, event in enumerate(events):
         if len(event) == 2:
-            open_[ident] = Request(ident, event[0], 0.0, event[1], 50)
+            open_[ident] = Request(ident, event[0], 0.0, event[1])
             queue.add(open_[ident], 0.0)
         else:
             turn(*event)
@@ -205,7 +205,7 @@ def test_slices_go_round(models):
 def test_interrupted_requests_are_prefilled_again_with_all_their_tokens():
     costs = {name: cost(prefill_token_s=0.01, prefill_base_s=0.0) for name in "ab"}
     plan = deployment(costs, 1, weight_slots=1)
-    arrivals = requests(("a", 0.0, 10, 40), ("b", 0.0, 10, 40))
+    arrivals = arriving(("a", 0.0, 10, 40), ("b", 0.0, 10, 40))
     result = simulate(PREEMPT, plan, arrivals)
     first = token_times(result)[0]
     # A slice is 0.5 s: a prefill of 10 tokens and 20 steps; then b's, then 31 tokens anew.
@@ -217,7 +217,7 @@ def test_interrupted_requests_are_prefilled_again_with_all_their_tokens():
 
 def test_draining_blocks_a_third_model_and_slices_do_not():
     """Head-of-line blocking, which time slices avoid at the price of computing again."""
-    arrivals = requests(("a", 0.0, 100, 300), ("b", 0.1, 100, 5))
+    arrivals = arriving(("a", 0.0, 100, 300), ("b", 0.1, 100, 5))
     plan = deployment(COSTS, 1, weight_slots=1)
     drained, sliced, served = (
         token_times(simulate(system, plan, arrivals))
@@ -230,7 +230,7 @@ def test_draining_blocks_a_third_model_and_slices_do_not():
 
 
 def test_copying_weights_out_makes_a_switch_twice_as_long():
-    arrivals = requests(("a", 0.0, 100, 1), ("b", 5.0, 100, 1))
+    arrivals = arriving(("a", 0.0, 100, 1), ("b", 5.0, 100, 1))
     plan = deployment(COSTS, 1, weight_slots=1)
     for copy_out, seconds in ((False, 1.0), (True, 2.0)):
         result = simulate(SleepMode(copy_out=copy_out), plan, arrivals)

@@ -30,7 +30,7 @@ def test_experiment_can_be_planned(name, composed) -> None:
     planned = plan(config, seed=0)
     assert config.name == name
     assert len(planned.deployment.models) == config.models.count
-    assert all(r.arrival <= planned.duration_s for r in planned.requests)
+    assert all(a.request.arrival <= planned.duration_s for a in planned.arrivals)
     if not isinstance(config.backend, Occupancy):
         fleet = config.system.fleet(planned.deployment)
         assert sum(instance.tp for instance in fleet) == config.hardware.gpus

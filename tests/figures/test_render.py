@@ -7,11 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from aegaeon.errors import UserError
 from aegaeon.scoring.goodput import Crossing
-from figures import REGISTRY, draw
+from figures import REGISTRY, draw, fig16
 from figures.header import load_label
 from figures.paper import references
 from figures.render import render
@@ -155,3 +156,10 @@ def test_live_comparison_names_the_machine_and_draws_predictions_if_there_are_an
 )
 def test_load_labels(at, axis, label):
     assert load_label(at, 16.0, axis) == label
+
+
+def test_fig16_draws_the_smallest_run_whatever_its_hash() -> None:
+    columns = {"num_models": [6, 3, 3], "rate_rps": [0.1, 0.5, 0.1], "seed": 0}
+    for hashes in ("abc", "cba"):
+        lines = pd.DataFrame(columns | {"config_hash": list(hashes)})
+        assert fig16._smallest(lines)["config_hash"].tolist() == [hashes[2]]

@@ -15,7 +15,9 @@ from baselines.serverlessllm.paper import ServerlessLLMPaper
 from tests.support.small_market import cost, deployment
 
 COSTS = {name: cost() for name in "abc"}
-PLAN = deployment(COSTS, gpus=2, kv_bytes=3 * GB)
+PLAN = dataclasses.replace(
+    deployment(COSTS, gpus=2, kv_bytes=3 * GB), lengths=dict.fromkeys(range(60), 40)
+)
 KINDS = [
     (Aegaeon(prefill=1, decode=1), Stage.PREFILL),
     (Aegaeon(prefill=1, decode=1, accumulative=False, prefetch=False), Stage.PREFILL),
@@ -63,7 +65,7 @@ class Instance:
         self.now = 0.0
 
     def add(self, model, tokens):
-        request = Request(self.count, self.models[model % len(self.models)], self.now, tokens, 40)
+        request = Request(self.count, self.models[model % len(self.models)], self.now, tokens)
         self.count += 1
         self.here[request.id] = request
         self.scheduler.add(request, self.now)
@@ -159,7 +161,7 @@ def test_a_cut_group_makes_room_for_another_request():
     scheduler = Aegaeon(prefill=1, decode=1, max_group=2).scheduler(
         PLAN, Aegaeon(prefill=1, decode=1).fleet(PLAN)[0]
     )
-    a, b, c = [Request(i, "a", 0.0, 5, 5) for i in range(3)]
+    a, b, c = [Request(i, "a", 0.0, 5) for i in range(3)]
     for request in (a, b):
         scheduler.add(request, 0.0)
     scheduler.cancel(a, 0.0)

@@ -23,12 +23,13 @@ class Engine:
         self.scheduler = DecodeScheduler(COSTS, kv_bytes, RoundOptions(0.1, qmax_s, 0.5, prefetch))
         self.now = 0.0
         self.generated: dict[int, int] = {}
+        self.due: dict[int, int] = {}
         self._next = 0
 
     def add(self, model: str, output: int = 10**6, tokens: int = 100) -> tuple[Request, bool]:
-        request = Request(self._next, model, self.now, tokens, output)
+        request = Request(self._next, model, self.now, tokens)
         self._next += 1
-        self.generated[request.id] = 1
+        self.generated[request.id], self.due[request.id] = 1, output
         return request, self.scheduler.add(request, self.now)
 
     def run(self, seconds: float = float("inf")) -> Work:
@@ -36,13 +37,13 @@ class Engine:
         work = self.scheduler.next_work(self.now)
         if isinstance(work, Decode):
             limit, elapsed, steps = min(seconds, work.quota), 0.0, 0
-            left = min(r.output_tokens - self.generated[r.id] for r in work.requests)
+            left = min(self.due[r.id] - self.generated[r.id] for r in work.requests)
             while steps < left and (not steps or elapsed < limit - 1e-9):
                 elapsed += self.step_s(work)
                 steps += 1
                 for request in work.requests:
                     self.generated[request.id] += 1
-            finished = [r for r in work.requests if self.generated[r.id] == r.output_tokens]
+            finished = [r for r in work.requests if self.generated[r.id] == self.due[r.id]]
             outcome = Outcome(self.now, self.now + elapsed, steps, tuple(finished))
             self.now += elapsed
             self.scheduler.record(work, outcome, self.now)
@@ -79,7 +80,7 @@ def test_one_model_alone_switches_never_and_gets_qmax():
 
 
 def test_batches_of_one_model_are_adjacent_and_share_one_switch():
-    engine = Engine(kv_bytes=(kv_need(Request(0, "a", 0, 100, 1)) + 1) * 1e6)
+    engine = Engine(kv_bytes=(kv_need(Request(0, "a", 0, 100)) + 1) * 1e6)
     for model in "aba":
         engine.add(model)
     works = [engine.run() for _ in range(6)]

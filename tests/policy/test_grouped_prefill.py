@@ -5,7 +5,7 @@ import pytest
 from aegaeon.core import Idle, Outcome, Prefill, Request, Stage, SwitchCost
 from aegaeon.policy.prefill import GroupQueue, PrefillDispatcher, PrefillScheduler
 from aegaeon.policy.system import Aegaeon
-from tests.support.small_market import cost, deployment, requests
+from tests.support.small_market import arriving, cost, deployment
 
 COSTS = {
     "a": cost(),
@@ -26,7 +26,7 @@ def dispatcher(instances, **options):
 
 
 def request(ident, model, tokens=100):
-    return Request(ident, model, 0.0, tokens, 5)
+    return Request(ident, model, 0.0, tokens)
 
 
 def place(policy, ident, model, tokens=100):
@@ -138,8 +138,8 @@ def test_an_empty_queue_is_idle():
 @pytest.mark.parametrize(("accumulative", "joins"), [(True, False), (False, True)])
 def test_size_counts_all_that_ever_joined_or_the_waiting_ones(accumulative, joins):
     queue = GroupQueue(2, accumulative)
-    for arrival in requests(("a", 0, 1, 1), ("a", 0, 1, 1)):
-        queue.add(arrival)
+    for arrival in arriving(("a", 0, 1, 1), ("a", 0, 1, 1)):
+        queue.add(arrival.request)
     assert not queue.joins("a")
     queue.groups[0].waiting.popleft()
     assert queue.joins("a") is joins

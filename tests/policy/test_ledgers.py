@@ -39,7 +39,7 @@ class PrefillLedger(RuleBasedStateMachine):
 
     @rule(model=MODELS, tokens=st.integers(1, 2000))
     def arrive(self, model, tokens):
-        request = Request(self.count, model, 0.0, tokens, 5)
+        request = Request(self.count, model, 0.0, tokens)
         self.count += 1
         open_at = [i for i in (0, 1) if self.schedulers[i]._queue.joins(model)]
         instance = self.dispatcher.place(request, Stage.PREFILL, 0.0)
@@ -98,12 +98,13 @@ class DecodeLedger(RuleBasedStateMachine):
         self.dispatcher = DecodeDispatcher(FLEET[2:], COSTS)
         self.schedulers = {spec.id: SYSTEM.scheduler(PLAN, spec) for spec in FLEET[2:]}
         self.generated: dict[int, int] = {}
+        self.due: dict[int, int] = {}
         self.now = 0.0
 
     @rule(model=MODELS, tokens=st.integers(1, 300), output=st.integers(2, 40))
     def arrive(self, model, tokens, output):
-        request = Request(len(self.generated), model, 0.0, tokens, output)
-        self.generated[request.id] = 1
+        request = Request(len(self.generated), model, 0.0, tokens)
+        self.generated[request.id], self.due[request.id] = 1, output
         instance = self.dispatcher.place(request, Stage.DECODE, self.now)
         self.schedulers[instance].add(request, self.now)
 
@@ -114,10 +115,10 @@ class DecodeLedger(RuleBasedStateMachine):
         if isinstance(work, Idle):
             return
         ran = work.requests[: max(1, len(work.requests) - skip)]
-        steps = min(steps, *(r.output_tokens - self.generated[r.id] for r in ran))
+        steps = min(steps, *(self.due[r.id] - self.generated[r.id] for r in ran))
         for request in ran:
             self.generated[request.id] += steps
-        finished = tuple(r for r in ran if self.generated[r.id] == r.output_tokens)
+        finished = tuple(r for r in ran if self.generated[r.id] == self.due[r.id])
         begin, self.now = self.now, self.now + 0.1 * steps
         outcome = Outcome(begin, self.now, steps, finished, work.requests[len(ran) :])
         self.schedulers[instance].record(work, outcome, self.now)
@@ -163,7 +164,7 @@ def test_a_decode_joins_the_first_batch_with_room_else_the_shortest_list():
     policy = DecodeDispatcher(FLEET[2:], COSTS)
 
     def place(ident, model):
-        request = Request(ident, model, 0.0, 100, 5)
+        request = Request(ident, model, 0.0, 100)
         return policy.place(request, Stage.DECODE, 0.0), request
 
     first, second = FLEET[2].id, FLEET[3].id

@@ -77,7 +77,7 @@ def life(fleet=SPLIT, answers=()):
 
 
 def track(ident):
-    return Track(Request(ident, "m", 0.0, 4, 2))
+    return Track(Request(ident, "m", 0.0, 4))
 
 
 def test_a_request_goes_from_prefill_to_decoding_and_leaves():

@@ -5,7 +5,7 @@ import pytest
 from aegaeon.core import GB, Stage
 from aegaeon.errors import UserError
 from aegaeon.policy.system import Aegaeon
-from tests.support.small_market import cost, deployment, model, requests, simulate
+from tests.support.small_market import arriving, cost, deployment, model, simulate
 
 COSTS = {"a": cost(), "b": cost(), "c": cost(), "d": cost()}
 
@@ -60,7 +60,7 @@ def test_mixed_parallel_degrees_and_remainders_are_refused():
 
 def test_pools_keep_models_apart():
     plan = deployment(COSTS, gpus=4)
-    arrivals = requests(*((m, 0.01 * i, 10, 5) for i, m in enumerate("abcdabcd")))
+    arrivals = arriving(*((m, 0.01 * i, 10, 5) for i, m in enumerate("abcdabcd")))
     result = simulate(Aegaeon(prefill=2, decode=2, pools=2), plan, arrivals)
     recorder = result.recorder
     # "a" and "c" live on instances 0 and 2, "b" and "d" on 1 and 3: two models each to load.

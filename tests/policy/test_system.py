@@ -13,7 +13,7 @@ class Holder:
     """A dispatcher that lets one request go whenever an instance comes or goes."""
 
     def __init__(self, ident: int) -> None:
-        self.released = Placement(Request(ident, "a", 0.0, 1, 1), ident)
+        self.released = Placement(Request(ident, "a", 0.0, 1), ident)
 
     def place(self, request, stage, now):
         return None
@@ -46,7 +46,7 @@ def test_the_artifact_estimates_a_step_of_a_batch_of_minus_one() -> None:
         options = RoundOptions(0.1, 4.0, 0.5, prefetch=False, batch_term=batch_term)
         scheduler = DecodeScheduler(costs, 1e12, options)
         for ident in range(3):
-            scheduler.add(Request(ident, "a", 0.0, 99, 50), 0.0)
+            scheduler.add(Request(ident, "a", 0.0, 99), 0.0)
         (batch,) = scheduler._work_list["a"]
         quotas.append(scheduler._step_s(batch))
     assert quotas == pytest.approx([0.01 + 300e-6 + 3e-4, 0.01 + 300e-6 - 1e-4])

@@ -15,8 +15,7 @@ from aegaeon.cli import cli
 from aegaeon.core import Slo
 from aegaeon.experiment.compose import compose_raw, parse
 from aegaeon.experiment.config import from_hydra
-from aegaeon.results.commands import columns_text
-from aegaeon.results.detail_schema import details_text
+from aegaeon.results.schema import ROWS, details_text
 from aegaeon.scoring.score import Timelines, score
 
 ROOT = Path(__file__).parents[2]
@@ -168,7 +167,7 @@ def test_enough_commands_are_documented() -> None:
 
 def test_metrics_explains_every_column_as_the_schema_does() -> None:
     text = (ROOT / "docs" / "metrics.md").read_text()
-    assert columns_text() in text
+    assert ROWS.markdown() in text
     assert details_text() in text
 
 

@@ -8,14 +8,14 @@ from rich.console import Console
 
 from aegaeon.results.changes import print_changes
 from aegaeon.results.commands import export_command
-from aegaeon.results.schema import validate_table
+from aegaeon.results.schema import ROWS
 from aegaeon.results.store import load_stored
 
 
 @pytest.fixture
 def table(stored_row, tmp_path):
     rows = [stored_row(seed=seed, num_models=40 + seed) for seed in range(3)]
-    return validate_table(pd.DataFrame(rows), tmp_path)
+    return ROWS.frame(pd.DataFrame(rows), tmp_path)
 
 
 def shown(fresh, stored, **options):

@@ -5,9 +5,9 @@ import pytest
 
 from aegaeon.errors import UserError
 from aegaeon.results.config_hash import config_hash
-from aegaeon.results.detail_schema import DETAILS, check_names
 from aegaeon.results.details import diff_details, export_details, load_details, with_rows
 from aegaeon.results.record import open_run
+from aegaeon.results.schema import DETAILS, check_names
 from aegaeon.results.store import export, finished
 
 
@@ -107,7 +107,9 @@ def test_another_processors_rounding_and_live_runs_may_differ(keep, places):
 
 def test_a_missing_column_is_named(keep, places):
     keep(table=pool().drop(columns="shape"))
-    with pytest.raises(UserError, match="table pool lacks the column 'shape'"):
+    with pytest.raises(
+        UserError, match="column 'shape' is missing; expected every column of table pool"
+    ):
         stored(places)
 
 

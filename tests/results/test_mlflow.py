@@ -23,7 +23,7 @@ from aegaeon.results.mlflow.entries import Entry
 from aegaeon.results.mlflow.tracker import connect
 from aegaeon.results.parquet import write_table
 from aegaeon.results.record import open_run
-from aegaeon.results.schema import NAMES, arrow_table
+from aegaeon.results.schema import ROWS
 from aegaeon.results.store import records
 
 
@@ -147,7 +147,7 @@ def test_importing_stored_tables_twice_adds_nothing(database, stored_row, tmp_pa
     stored = tmp_path / "stored"
     for figure in ("fig11a", "fig12"):
         rows = pd.DataFrame([stored_row(seed=s, experiment=figure) for s in range(3)])
-        write_table(arrow_table(rows, stored), stored / f"{figure}.parquet")
+        write_table(ROWS.arrow(rows, stored), stored / f"{figure}.parquet")
     quiet = Console(file=io.StringIO())
     counts = [import_command(stored, "sqlite", database.parent, console=quiet) for _ in range(2)]
     assert counts == [8, 0]
@@ -174,7 +174,7 @@ def test_commands_export_compare_and_describe(run, tmp_path):
     text = out.file.getvalue()
     for part in ("fig11a.parquet: 1 rows", "1 of 1 rows identical", "switches: 8 now, 7 stored"):
         assert part in text
-    assert all(f"`{name}`" in columns_text() for name in NAMES)
+    assert all(f"`{name}`" in columns_text() for name in ROWS.names)
 
 
 def test_long_configurations_are_cut_to_what_mlflow_takes(run, row, tmp_path):

@@ -18,7 +18,7 @@ from aegaeon.results.parquet import write_table
 from aegaeon.results.record import RUN_FILE, open_run, read_record
 from aegaeon.results.rehash import rehash_command, tables, version1
 from aegaeon.results.rehash.version1 import old_hash
-from aegaeon.results.schema import arrow_table
+from aegaeon.results.schema import ROWS
 from aegaeon.results.store import collect, export, load_stored
 
 NAME = "fig14"
@@ -65,7 +65,7 @@ def old_tables(places, old_run):
     old = {config_hash(settings(seed)): old_hash(settings(seed)) for seed in range(3)}
     path = places[1] / f"{NAME}.parquet"
     rows = load_stored(NAME, places[1])
-    write_table(arrow_table(rows.assign(config_hash=rows["config_hash"].map(old)), path), path)
+    write_table(ROWS.arrow(rows.assign(config_hash=rows["config_hash"].map(old)), path), path)
     lines = load_details("series", NAME, places[1])
     tables.write_details(
         lines.assign(config_hash=lines["config_hash"].map(old)),

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from aegaeon.errors import UserError
-from aegaeon.results.schema import COLUMNS, NAMES, validate_row, validate_table
+from aegaeon.results.schema import ROWS
 
 WHERE = Path("runs/stored/fig11a.parquet")
 
@@ -17,8 +17,8 @@ def frame(stored_row, *changes) -> pd.DataFrame:
 
 def test_a_good_table_comes_back_typed_ordered_and_sorted(stored_row):
     df = frame(stored_row, {"system": "muxserve"}, {"num_models": 80}, {"rate_rps": 1})
-    good = validate_table(df[df.columns[::-1]], WHERE)
-    assert tuple(good.columns) == NAMES
+    good = ROWS.frame(df[df.columns[::-1]], WHERE)
+    assert tuple(good.columns) == ROWS.names
     assert list(good["system"]) == ["aegaeon", "aegaeon", "muxserve"]
     assert list(good["num_models"]) == [40, 80, 40]
     assert good["rate_rps"].dtype == np.float64
@@ -26,7 +26,7 @@ def test_a_good_table_comes_back_typed_ordered_and_sorted(stored_row):
 
 
 def test_an_empty_table_has_the_schema_too():
-    assert tuple(validate_table(pd.DataFrame(columns=list(NAMES)), WHERE).columns) == NAMES
+    assert tuple(ROWS.frame(pd.DataFrame(columns=list(ROWS.names)), WHERE).columns) == ROWS.names
 
 
 @pytest.mark.parametrize(
@@ -51,8 +51,8 @@ def test_an_empty_table_has_the_schema_too():
 def test_a_bad_value_is_refused_in_a_table_and_in_a_row(stored_row, column, value, reason):
     bad = stored_row(**{column: value})
     for check in (
-        lambda: validate_table(pd.DataFrame([bad]), WHERE),
-        lambda: validate_row(bad, WHERE),
+        lambda: ROWS.frame(pd.DataFrame([bad]), WHERE),
+        lambda: ROWS.row(bad, WHERE),
     ):
         with pytest.raises(UserError) as caught:
             check()
@@ -60,28 +60,30 @@ def test_a_bad_value_is_refused_in_a_table_and_in_a_row(stored_row, column, valu
             assert part in str(caught.value)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ROWS.names)
 def test_every_column_is_needed(stored_row, name):
     with pytest.raises(UserError, match=f"'{name}' is missing"):
-        validate_table(frame(stored_row, {}).drop(columns=name), WHERE)
+        ROWS.frame(frame(stored_row, {}).drop(columns=name), WHERE)
 
 
 def test_unknown_columns_and_double_keys_are_refused(stored_row):
     with pytest.raises(UserError, match="'colour' is unknown"):
-        validate_table(frame(stored_row, {}).assign(colour="red"), WHERE)
+        ROWS.frame(frame(stored_row, {}).assign(colour="red"), WHERE)
     with pytest.raises(UserError, match="two rows with the same key"):
-        validate_table(frame(stored_row, {"seed": 1}, {"seed": 1}), WHERE)
+        ROWS.frame(frame(stored_row, {"seed": 1}, {"seed": 1}), WHERE)
 
 
 def test_a_row_may_hold_numpy_scalars_and_gives_plain_values(stored_row):
     given = stored_row(slo_attainment=np.float64(0.5), seed=np.int64(4), tbt_p99_s=np.nan)
-    clean = validate_row(given, WHERE)
-    assert tuple(clean) == NAMES
+    clean = ROWS.row(given, WHERE)
+    assert tuple(clean) == ROWS.names
     assert type(clean["seed"]) is int
     assert type(clean["slo_attainment"]) is float
     assert clean["tbt_p99_s"] is None
 
 
 def test_every_column_says_what_it_means():
-    assert all(column.meaning for column in COLUMNS)
-    assert all(column.unit for column in COLUMNS if column.name.endswith(("_s", "_rps", "_scale")))
+    assert all(column.meaning for column in ROWS.columns)
+    assert all(
+        column.unit for column in ROWS.columns if column.name.endswith(("_s", "_rps", "_scale"))
+    )

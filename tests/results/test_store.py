@@ -6,7 +6,7 @@ import pytest
 from aegaeon.errors import UserError
 from aegaeon.results.diff import diff
 from aegaeon.results.record import open_run
-from aegaeon.results.schema import validate_table
+from aegaeon.results.schema import ROWS
 from aegaeon.results.store import collect, export, finished, load_stored
 
 
@@ -99,7 +99,7 @@ def test_missing_and_damaged_tables_are_refused_with_what_to_do(places):
 
 @pytest.fixture
 def table(stored_row, tmp_path):
-    return validate_table(pd.DataFrame([stored_row(seed=s) for s in range(4)]), tmp_path)
+    return ROWS.frame(pd.DataFrame([stored_row(seed=s) for s in range(4)]), tmp_path)
 
 
 def test_the_same_results_are_identical_whatever_time_they_took(table):

@@ -6,12 +6,12 @@ from hypothesis import given, settings
 
 from aegaeon.core import GB
 from aegaeon.errors import UserError
-from aegaeon.kv_ledger import KvTables
+from aegaeon.kv_ledger import SlabLedger
 from aegaeon.policy.system import Aegaeon
 from aegaeon.scoring.tables import pool_table
 from aegaeon.sim.host_pool import HostPool, changes, host_pool
 from tests.support.random_markets import SYSTEMS, crowds, markets
-from tests.support.small_market import cost, deployment, requests, simulate
+from tests.support.small_market import arriving, cost, deployment, simulate
 
 KB = 1_000_000
 POOL = HostPool(pool_bytes=40 * GB, slab_bytes=1 << 30, block_tokens=16, sample_s=0.01)
@@ -20,7 +20,7 @@ POOL = HostPool(pool_bytes=40 * GB, slab_bytes=1 << 30, block_tokens=16, sample_
 def handed_over():
     """One request of 40 tokens, prefilled on one instance and decoded on another."""
     plan = deployment({"m": cost(prefill_base_s=0.5)})
-    return simulate(Aegaeon(prefill=1, decode=1), plan, requests(("m", 0.0, 40, 3)))
+    return simulate(Aegaeon(prefill=1, decode=1), plan, arriving(("m", 0.0, 40, 3)))
 
 
 def test_a_hand_over_takes_blocks_and_gives_them_back():
@@ -51,7 +51,7 @@ def test_events_name_the_model_of_every_switch_and_move():
 @given(market=markets() | crowds())
 def test_every_byte_comes_back_and_no_slab_holds_two_shapes(name, market):
     system = SYSTEMS[name]
-    result = simulate(system, market.deployment(system), market.requests)
+    result = simulate(system, market.deployment(system), market.arrivals)
     samples = host_pool(result, POOL)
     used, allocated = (np.array(column) for column in (samples.used, samples.allocated))
     assert (used <= allocated).all()
@@ -70,12 +70,12 @@ def test_a_pool_that_is_too_small_is_named():
     small = HostPool(pool_bytes=16 * KB, slab_bytes=16 * KB, block_tokens=16, sample_s=0.1)
     with pytest.raises(UserError, match=r"host KV pool: 3 blocks.*give the pool more slabs"):
         host_pool(handed_over(), small)
-    assert KvTables.nbytes(small.slab_bytes, small.slabs) > 0
+    assert SlabLedger.nbytes(small.slab_bytes, small.slabs) > 0
 
 
 def test_a_run_without_moves_has_an_empty_table_with_all_columns():
     plan = deployment({"m": cost()})
-    result = simulate(Aegaeon(prefill=1, decode=1), plan, requests(("m", 0.0, 40, 1)))
+    result = simulate(Aegaeon(prefill=1, decode=1), plan, arriving(("m", 0.0, 40, 1)))
     table = pool_table(result, POOL)
     assert table.empty
     assert "allocated_bytes" in table

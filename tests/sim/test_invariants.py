@@ -24,7 +24,7 @@ def run(name: str, market: SmallMarket, stepwise: bool = False) -> Simulation:
     # A small reserve lets batches outgrow the memory, so that requests get evicted and skipped.
     with patch.object(decode, "OUTPUT_RESERVE", 4):
         system = SYSTEMS[name]
-        return simulate(system, market.deployment(system), market.requests, stepwise)
+        return simulate(system, market.deployment(system), market.arrivals, stepwise)
 
 
 @every_system
@@ -50,7 +50,7 @@ def test_every_request_gets_each_of_its_tokens_once_and_in_order(name, market):
     assert [t.request for t in result.tracks] == market.requests
     for track in result.tracks:
         mine, request = times[track.request.id], track.request
-        assert len(mine) == (0 if track.failed else request.output_tokens)
+        assert len(mine) == (0 if track.failed else track.output_tokens)
         assert np.all(np.diff(mine) > 0)
         if not track.failed:
             alone = market.costs[request.model].prefill.seconds(

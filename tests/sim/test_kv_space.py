@@ -3,7 +3,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from aegaeon.core import Request
+from aegaeon.core import Arrival, Request
 from aegaeon.sim.kv import KvSpace
 from aegaeon.sim.track import ConservationError, Track
 from tests.support.small_market import cost
@@ -13,7 +13,7 @@ COSTS = [cost(kv_bytes_per_token=1), cost(kv_bytes_per_token=3)]
 
 
 def track(ident, tokens, kind=0, last_run=0):
-    made = Track(Request(ident, "a", 0.0, tokens, 10**6), COSTS[kind])
+    made = Track(Arrival(Request(ident, "a", 0.0, tokens), 10**6), COSTS[kind])
     made.last_run = last_run
     return made
 

@@ -17,7 +17,7 @@ from aegaeon.policy.system import Aegaeon
 from aegaeon.sim.neighbours import Crowd
 from aegaeon.sim.segment import Running
 from tests.support.random_markets import SYSTEMS, crowds, markets
-from tests.support.small_market import cost, deployment, requests, simulate, token_times
+from tests.support.small_market import arriving, cost, deployment, simulate, token_times
 
 A = {"a": cost()}
 DECODE, PREFILL = Decode("a", (), 1.0), Prefill("a", ())
@@ -114,7 +114,7 @@ def test_a_prefill_changes_its_pace_at_once_and_is_never_cut():
 
 def test_steps_are_slow_while_the_other_instance_works_and_the_prompt_as_well():
     plan = replace(deployment(A), overheads=Overheads(crowd_prefill=1.5, crowd_decode=2.0))
-    arrivals = requests(("a", 0.0, 100, 100), ("a", 3.005, 100, 2))
+    arrivals = arriving(("a", 0.0, 100, 100), ("a", 3.005, 100, 2))
     simulation = simulate(Aegaeon(prefill=1, decode=1), plan, arrivals)
     first, second = (token_times(simulation)[i] for i in (0, 1))
     assert second[0] == pytest.approx(3.155)
@@ -140,7 +140,7 @@ def test_fast_forward_gives_the_token_times_of_single_steps(name, market, prefil
     plan = replace(market.deployment(system), overheads=overheads)
     with patch.object(decode, "OUTPUT_RESERVE", 4):
         fast, slow = (
-            token_times(simulate(system, plan, market.requests, stepwise))
+            token_times(simulate(system, plan, market.arrivals, stepwise))
             for stepwise in (False, True)
         )
     for ident in fast:

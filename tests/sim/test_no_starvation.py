@@ -11,7 +11,7 @@ from aegaeon.core import GB, Decode, Deployment, InstanceSpec, Outcome, Request,
 from aegaeon.policy.interface import Scheduler
 from aegaeon.policy.system import Aegaeon
 from tests.support.random_markets import SmallMarket, markets
-from tests.support.small_market import LINK, cost, deployment, requests, simulate
+from tests.support.small_market import LINK, arriving, cost, deployment, simulate
 
 
 @dataclass
@@ -68,11 +68,11 @@ def waits(diary: Diary, ident: int) -> tuple[dict[str, float], float]:
 @given(market=markets(), qmax_s=st.sampled_from([0.3, 1.0, 4.0]), prefetch=st.booleans())
 def test_every_batch_has_its_turn_within_two_turns_of_every_other_model(market, qmax_s, prefetch):
     # With room for all KV a model has one batch, so at most two of its turns come first.
-    roomy = SmallMarket(market.costs, market.requests, 100 * GB)
+    roomy = SmallMarket(market.costs, market.arrivals, 100 * GB)
     system = Watched(prefill=1, decode=1, qmax_s=qmax_s, prefetch=prefetch)
-    simulate(system, roomy.deployment(system), roomy.requests)
+    simulate(system, roomy.deployment(system), roomy.arrivals)
     (diary,) = system.diaries
-    tokens = sum(r.input_tokens + r.output_tokens for r in market.requests)
+    tokens = sum(a.request.input_tokens + a.output_tokens for a in market.arrivals)
     turn_s = qmax_s + max(
         c.decode.step_s(len(market.requests), tokens) for c in market.costs.values()
     )
@@ -90,7 +90,7 @@ def test_the_bound_is_not_idle_talk():
     costs = {name: cost(switch_s=0.5) for name in "abcd"}
     rows = [(name, 0.0, 10, 900) for name in "abc"] + [("d", 4.0, 10, 10)]
     system = Watched(prefill=1, decode=1, prefetch=False)
-    simulate(system, deployment(costs, weight_slots=1), requests(*rows))
+    simulate(system, deployment(costs, weight_slots=1), arriving(*rows))
     (diary,) = system.diaries
     decoding, _ = waits(diary, 3)
     assert 8.0 < sum(decoding.values()) <= 6 * 4.02

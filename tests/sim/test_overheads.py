@@ -9,11 +9,11 @@ import pytest
 
 from aegaeon.core import Overheads
 from aegaeon.policy.system import Aegaeon
-from tests.support.small_market import cost, deployment, requests, simulate, token_times
+from tests.support.small_market import arriving, cost, deployment, simulate, token_times
 
 A_B = {"a": cost(), "b": cost()}
 PAIR = Aegaeon(prefill=1, decode=1)
-ALONE = requests(("a", 0.5, 100, 3))
+ALONE = arriving(("a", 0.5, 100, 3))
 
 
 def first_request(arrivals=ALONE, **given):
@@ -46,7 +46,7 @@ def test_each_overhead_delays_what_it_belongs_to(given, later):
 
 
 def test_admission_is_paid_once_per_request():
-    twins = requests(("a", 0.0, 100, 2), ("a", 0.0, 100, 2))
+    twins = arriving(("a", 0.0, 100, 2), ("a", 0.0, 100, 2))
     delays = first_request(twins, admit_decode_s=0.05) - first_request(twins)
     assert delays[-1] == pytest.approx(0.05, abs=0.01)
 
@@ -54,7 +54,7 @@ def test_admission_is_paid_once_per_request():
 def test_inline_copies_hold_up_steps_and_weights_stay_in_their_slots():
     def switch_seconds(**given):
         plan = replace(deployment(A_B), overheads=Overheads(**given))
-        arrivals = requests(("a", 0.0, 100, 200), ("b", 0.0, 100, 200))
+        arrivals = arriving(("a", 0.0, 100, 200), ("b", 0.0, 100, 200))
         result = simulate(replace(PAIR, qmax_s=0.5), plan, arrivals)
         recorder = result.recorder
         mine = [i for i, at in enumerate(recorder.switch_instance) if at == 1]

@@ -14,29 +14,29 @@ from aegaeon.sim.track import ConservationError
 from baselines.serverlessllm.ours import ServerlessLLM
 from baselines.serverlessllm.paper import ServerlessLLMPaper
 from tests.support.scripted import Scripted
-from tests.support.small_market import cost, deployment, requests, simulate, token_times
+from tests.support.small_market import arriving, cost, deployment, simulate, token_times
 
 A_B = {"a": cost(), "b": cost()}
 
 
 def measures(result, arrivals):
-    times = np.array([r.arrival for r in arrivals])
+    times = np.array([a.request.arrival for a in arrivals])
     scores = score(result.recorder.timelines(), times, Slo(10.0, 0.1))
-    return summary(arrivals, result, scores, 10.0), requests_table(result, scores)
+    return summary(result, scores, 10.0), requests_table(result, scores)
 
 
 @pytest.mark.parametrize("prompt", [2400, 1])
 def test_a_request_that_fits_nowhere_is_refused_before_any_work(prompt):
-    arrivals = requests(("a", 0.0, 10, 5), ("b", 1.0, prompt, 2500 - prompt))
+    arrivals = arriving(("a", 0.0, 10, 5), ("b", 1.0, prompt, 2500 - prompt))
     plan = deployment(A_B, kv_bytes=2.5e9)
     with pytest.raises(UserError, match=r"request 1 for b needs 2\.5 GB of KV for its 2501 tokens"):
         Simulator(Aegaeon(prefill=1, decode=1), plan, arrivals)
-    fits = requests(("a", 0.0, 10, 5), ("b", 1.0, prompt, 2499 - prompt))
+    fits = arriving(("a", 0.0, 10, 5), ("b", 1.0, prompt, 2499 - prompt))
     assert not any(t.failed for t in simulate(Aegaeon(prefill=1, decode=1), plan, fits).tracks)
 
 
 def test_a_refused_request_is_scored_as_late_and_counted_by_its_reason():
-    arrivals = requests(("b", 0.0, 10, 200), ("a", 0.5, 10, 5), ("a", 4.0, 10, 5))
+    arrivals = arriving(("b", 0.0, 10, 200), ("a", 0.5, 10, 5), ("a", 4.0, 10, 5))
     plan = deployment(A_B, gpus=1, weight_slots=1)
     result = simulate(ServerlessLLM(drop_after_s=2.0), plan, arrivals)
     # "b" ends at 5.08: the first "a" has waited for more than 2 s, the second has not.
@@ -53,7 +53,7 @@ def test_a_refused_request_is_scored_as_late_and_counted_by_its_reason():
 
 
 def test_an_instance_drops_late_requests_at_the_next_step():
-    arrivals = requests(("b", 0.0, 10, 200), ("a", 0.5, 10, 5))
+    arrivals = arriving(("b", 0.0, 10, 200), ("a", 0.5, 10, 5))
     plan = deployment(A_B, gpus=1, weight_slots=1)
     result = simulate(ServerlessLLMPaper(drop_after_s=2.0, load_gbps=10.0), plan, arrivals)
     assert [t.failed for t in result.tracks] == [False, True]
@@ -63,7 +63,7 @@ def test_an_instance_drops_late_requests_at_the_next_step():
 
 
 def test_when_nothing_is_served_every_measure_still_exists():
-    arrivals = requests(("a", 0.0, 10, 5))
+    arrivals = arriving(("a", 0.0, 10, 5))
 
     @dataclass
     class Refuser(ServerlessLLM):
@@ -80,7 +80,8 @@ def test_when_nothing_is_served_every_measure_still_exists():
 
 
 def test_a_policy_that_forgets_a_request_is_found_out():
-    (request,) = arrivals = requests(("a", 0.0, 10, 5))
+    arrivals = arriving(("a", 0.0, 10, 5))
+    request = arrivals[0].request
     plan = deployment(A_B, weight_slots=1)
     with pytest.raises(ConservationError, match="1 requests never left, first"):
         simulate(Scripted(script=[Prefill("a", (request,))]), plan, arrivals)
@@ -89,7 +90,8 @@ def test_a_policy_that_forgets_a_request_is_found_out():
 
 
 def test_a_policy_that_places_a_request_twice_is_found_out():
-    (request,) = arrivals = requests(("a", 0.0, 10, 1))
+    arrivals = arriving(("a", 0.0, 10, 1))
+    request = arrivals[0].request
     again = (Placement(request, 0),)
     with pytest.raises(ConservationError, match="is at -2, not at -1"):
         simulate(
@@ -100,14 +102,16 @@ def test_a_policy_that_places_a_request_twice_is_found_out():
 
 
 def test_a_prefetch_without_a_slot_is_found_out():
-    (request,) = arrivals = requests(("a", 0.0, 10, 5))
+    arrivals = arriving(("a", 0.0, 10, 5))
+    request = arrivals[0].request
     script = [Prefill("a", (request,), prefetch="b"), Decode("a", (request,), 9.0)]
     with pytest.raises(ConservationError, match="no slot"):
         simulate(Scripted(script=script), deployment(A_B, weight_slots=1), arrivals)
 
 
 def test_an_idle_instance_wakes_when_it_asked_to():
-    (request,) = arrivals = requests(("a", 1.0, 10, 2))
+    arrivals = arriving(("a", 1.0, 10, 2))
+    request = arrivals[0].request
     script = [Idle(5.0), Prefill("a", (request,)), Decode("a", (request,), 9.0)]
     result = simulate(Scripted(script=script), deployment(A_B, weight_slots=1), arrivals)
     assert token_times(result)[0] == pytest.approx([6.1, 6.12])
@@ -115,7 +119,7 @@ def test_an_idle_instance_wakes_when_it_asked_to():
 
 def test_progress_counts_arrivals():
     seen: list[int] = []
-    arrivals = requests(("a", 0.0, 10, 2), ("b", 0.1, 10, 2))
+    arrivals = arriving(("a", 0.0, 10, 2), ("b", 0.1, 10, 2))
     plan = deployment(A_B, weight_slots=1)
     Simulator(ServerlessLLM(), plan, arrivals, progress=seen.append).run()
     assert seen == [1, 2]
@@ -124,13 +128,13 @@ def test_progress_counts_arrivals():
 def test_the_truth_may_differ_from_what_policies_are_told():
     told, truth = {"a": cost()}, {"a": cost(decode_base_s=0.05, prefill_base_s=0.3, switch_s=2.0)}
     plan = deployment(told, weight_slots=1)
-    arrivals = requests(("a", 0.0, 10, 3))
+    arrivals = arriving(("a", 0.0, 10, 3))
     result = Simulator(ServerlessLLM(), plan, arrivals, truth=truth).run()
     assert token_times(result)[0] == pytest.approx([2.3, 2.35, 2.4])
 
 
 def test_prompts_that_do_not_fit_together_are_prefilled_in_turn():
-    arrivals = requests(*(("a", 0.0, 1500, 20) for _ in range(3)))
+    arrivals = arriving(*(("a", 0.0, 1500, 20) for _ in range(3)))
     plan = deployment(A_B, gpus=1, kv_bytes=2.5e9, weight_slots=1)
     result = simulate(ServerlessLLMPaper(load_gbps=10.0), plan, arrivals)
     assert [t.generated for t in result.tracks] == [20, 20, 20]

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aegaeon.core import (
+    Arrival,
     DecodeCost,
     Deployment,
     DeviceSpec,
@@ -68,13 +69,17 @@ class OneUnit:
         return Adbs(dict.fromkeys(self.models, COST.kv_bytes_per_token), quotas, 100.0)
 
 
-def run(system, requests: Sequence[Request], stepwise: bool = False) -> Simulation:
+def run(system, arrivals: Sequence[Arrival], stepwise: bool = False) -> Simulation:
     costs = dict.fromkeys(NAMES, COST)
     free = replace(COST, switch=replace(COST.switch, host_s=0.0))
     if system.sharing is None:
         costs = dict.fromkeys(NAMES, free)
     deployment = Deployment(DEVICE, 1, 8, (), costs, Slo(10.0, 0.1))
-    return Simulator(system, deployment, requests, stepwise=stepwise).run()
+    return Simulator(system, deployment, arrivals, stepwise=stepwise).run()
+
+
+def arrival(i: int, model: str, at: float, read: int, write: int) -> Arrival:
+    return Arrival(Request(i, model, at, read), write)
 
 
 def token_times(done: Simulation) -> list[np.ndarray]:
@@ -90,7 +95,7 @@ def workloads(draw, span: float = 6.0, longest: int = 600):
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     arrivals = np.sort(rng.uniform(0, span, count))
     return [
-        Request(i, NAMES[rng.integers(3)], float(t), *map(int, rng.integers(1, longest, 2)))
+        arrival(i, NAMES[rng.integers(3)], float(t), *map(int, rng.integers(1, longest, 2)))
         for i, t in enumerate(arrivals)
     ]
 
@@ -109,7 +114,7 @@ def test_stepwise_gives_the_same_token_times_even_when_kv_runs_out(requests, kv_
 def test_every_token_is_made_once_and_in_order_however_little_kv_there_is(requests, kv_tokens):
     done = run(OneUnit(kv_tokens=kv_tokens), requests)
     for track, times in zip(done.tracks, token_times(done), strict=True):
-        assert len(times) == track.request.output_tokens
+        assert len(times) == track.output_tokens
         assert times[0] == pytest.approx(track.first_token)
         assert times[-1] == pytest.approx(track.finish)
         assert track.request.arrival < times[0]
@@ -117,20 +122,20 @@ def test_every_token_is_made_once_and_in_order_however_little_kv_there_is(reques
 
 
 def test_kv_shortage_really_makes_requests_lose_their_kv():
-    requests = [Request(i, NAMES[i % 3], 0.001 * i, 100, 500) for i in range(6)]
+    requests = [arrival(i, NAMES[i % 3], 0.001 * i, 100, 500) for i in range(6)]
     ample, short = run(OneUnit(), requests), run(OneUnit(kv_tokens=1000), requests)
     assert max(t.finish for t in short.tracks) > 1.5 * max(t.finish for t in ample.tracks)
 
 
 def test_a_model_alone_is_as_fast_as_without_sharing():
-    requests = [Request(i, "a", 5.0 * i, 700 - 50 * i, 300 + i) for i in range(5)]
+    requests = [arrival(i, "a", 5.0 * i, 700 - 50 * i, 300 + i) for i in range(5)]
     shared, alone = run(OneUnit(("a",)), requests), run(OneUnit(("a",), sharing=None), requests)
     for ours, theirs in zip(token_times(shared), token_times(alone), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-9)
 
 
 def test_two_saturated_models_gain_over_taking_turns_what_muxserve_measured():
-    requests = [Request(i, NAMES[i % 2], 0.0, 300, 400) for i in range(64)]
+    requests = [arrival(i, NAMES[i % 2], 0.0, 300, 400) for i in range(64)]
     models = ("a", "b")
     spatial = max(t.finish for t in run(OneUnit(models), requests).tracks)
     turns = max(t.finish for t in run(OneUnit(models, sharing=TURNS), requests).tracks)
@@ -138,8 +143,8 @@ def test_two_saturated_models_gain_over_taking_turns_what_muxserve_measured():
 
 
 def test_models_that_decode_together_slow_one_another_down_and_recover():
-    lone = [Request(0, "a", 0.0, 100, 400)]
-    pair = [*lone, Request(1, "b", 1.0, 100, 100)]
+    lone = [arrival(0, "a", 0.0, 100, 400)]
+    pair = [*lone, arrival(1, "b", 1.0, 100, 100)]
     alone, (ours, other) = token_times(run(OneUnit(), lone))[0], token_times(run(OneUnit(), pair))
     gaps = np.diff(ours)
     together = (ours[1:] > other[1] + 0.05) & (ours[1:] < other[-1])
@@ -151,7 +156,7 @@ def test_models_that_decode_together_slow_one_another_down_and_recover():
 def test_the_same_requests_give_the_same_run():
     rng = np.random.default_rng(3)
     requests = [
-        Request(i, NAMES[i % 3], float(t), 300, 200)
+        arrival(i, NAMES[i % 3], float(t), 300, 200)
         for i, t in enumerate(np.sort(rng.uniform(0, 5, 40)))
     ]
     first, second = run(OneUnit(), requests), run(OneUnit(), requests)
@@ -184,7 +189,7 @@ def test_shares_beyond_the_device_are_an_error():
         def scheduler(self, deployment, instance):
             return Greedy()
 
-    requests = [Request(0, "a", 0.0, 100, 1), Request(1, "b", 0.001, 100, 1)]
+    requests = [arrival(0, "a", 0.0, 100, 1), arrival(1, "b", 0.001, 100, 1)]
     with pytest.raises(ConservationError, match="SM shares"):
         run(System(), requests)
 
@@ -212,8 +217,8 @@ def test_work_with_the_whole_device_is_not_slowed():
 
 def test_grants_hand_out_the_last_token_and_no_more():
     kv = KvGrants(GRANT_TOKENS * COST.kv_bytes_per_token + 3)
-    first = Track(Request(0, "a", 0.0, GRANT_TOKENS - 1, 9), COST)
-    second = Track(Request(1, "a", 0.0, 1, 9), COST)
+    first = Track(arrival(0, "a", 0.0, GRANT_TOKENS - 1, 9), COST)
+    second = Track(arrival(1, "a", 0.0, 1, 9), COST)
     assert kv.ask(first)
     assert kv.spare(first) == 1
     assert not kv.ask(second)

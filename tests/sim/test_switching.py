@@ -7,7 +7,7 @@ import pytest
 from aegaeon.core import GB
 from aegaeon.policy.system import Aegaeon
 from baselines.serverlessllm.ours import ServerlessLLM
-from tests.support.small_market import cost, deployment, requests, simulate, token_times
+from tests.support.small_market import arriving, cost, deployment, simulate, token_times
 
 A_B = {"a": cost(), "b": cost()}
 PAIR = Aegaeon(prefill=1, decode=1)
@@ -26,7 +26,7 @@ def switches(result, instance):
 
 
 def test_a_request_alone_waits_for_two_loads_and_its_kv():
-    result = simulate(PAIR, deployment(A_B), requests(("a", 0.5, 100, 3)))
+    result = simulate(PAIR, deployment(A_B), arriving(("a", 0.5, 100, 3)))
     # Loaded by 1.5 and prefilled by 1.6; the decoding instance loads until 2.6, then takes 101
     # tokens of KV in, which left the prefill instance in the meantime.
     assert token_times(result)[0] == pytest.approx([1.6, 2.6301, 2.6501])
@@ -40,13 +40,13 @@ def test_a_request_alone_waits_for_two_loads_and_its_kv():
 def test_a_load_takes_the_bytes_over_the_links_real_bandwidth():
     plan = deployment(A_B)
     seconds = plan.costs["a"].weight_bytes / (plan.device.pcie_bandwidth * 0.625)
-    result = simulate(PAIR, plan, requests(("a", 0.0, 100, 3)))
+    result = simulate(PAIR, plan, arriving(("a", 0.0, 100, 3)))
     assert list(result.recorder.switch_s) == pytest.approx([seconds, seconds])
 
 
 def test_a_slower_loader_stretches_the_load():
     plan = deployment(A_B, weight_slots=1)
-    arrivals = requests(("a", 0.0, 100, 2))
+    arrivals = arriving(("a", 0.0, 100, 2))
     full = simulate(ServerlessLLM(), plan, arrivals)
     half = simulate(ServerlessLLM(load_gbps=5.0), plan, arrivals)
     assert token_times(full)[0] == pytest.approx([1.1, 1.12])
@@ -54,7 +54,7 @@ def test_a_slower_loader_stretches_the_load():
 
 
 def test_a_prefetch_that_had_time_leaves_only_the_activation():
-    arrivals = requests(("a", 0.0, 100, 900), ("b", 0.0, 100, 900))
+    arrivals = arriving(("a", 0.0, 100, 900), ("b", 0.0, 100, 900))
     result = simulate(PAIR, deployment(A_B), arrivals)
     first, *later = switches(result, 1)
     assert first[1:] == (pytest.approx(1.0), 0)
@@ -64,7 +64,7 @@ def test_a_prefetch_that_had_time_leaves_only_the_activation():
 
 
 def test_a_prefetch_begins_when_the_other_model_arrives_amid_a_turn():
-    arrivals = requests(("a", 0.0, 100, 900), ("b", 3.0, 100, 100))
+    arrivals = arriving(("a", 0.0, 100, 900), ("b", 3.0, 100, 100))
     result = simulate(PAIR, deployment(A_B), arrivals)
     # The turn of "a" runs from 2.1101 to 6.1101, and "b" reaches the instance at 4.1.
     _, second = switches(result, 1)[:2]
@@ -72,14 +72,14 @@ def test_a_prefetch_begins_when_the_other_model_arrives_amid_a_turn():
 
 
 def test_a_prefetch_that_had_too_little_time_is_waited_for():
-    arrivals = requests(("a", 0.0, 100, 3), ("a", 0.0, 100, 3), ("b", 0.0, 100, 3))
+    arrivals = arriving(("a", 0.0, 100, 3), ("a", 0.0, 100, 3), ("b", 0.0, 100, 3))
     result = simulate(PAIR, deployment(A_B), arrivals)
     # With the second prefill, at 1.1, starts the prefetch of "b", complete at 2.1.
     assert switches(result, 0)[1] == (pytest.approx(1.2), pytest.approx(0.91), 1)
 
 
 def test_without_prefetch_every_switch_is_a_whole_load():
-    arrivals = requests(("a", 0.0, 100, 900), ("b", 0.0, 100, 900))
+    arrivals = arriving(("a", 0.0, 100, 900), ("b", 0.0, 100, 900))
     result = simulate(replace(PAIR, prefetch=False), deployment(A_B), arrivals)
     assert len(switches(result, 1)) >= 7
     assert all(row[1:] == (pytest.approx(1.0), 0) for row in switches(result, 1))
@@ -88,7 +88,7 @@ def test_without_prefetch_every_switch_is_a_whole_load():
 def second_turn_start(tokens):
     """When "b" first decodes, if a request of "a" with `tokens` arrives during its prefetch."""
     costs = {"a": cost(), "b": cost(switch_s=3.0)}
-    arrivals = requests(("a", 0.0, 100, 180), ("b", 0.0, 100, 3), ("a", 4.05, tokens, 2))
+    arrivals = arriving(("a", 0.0, 100, 180), ("b", 0.0, 100, 3), ("a", 4.05, tokens, 2))
     result = simulate(PAIR, deployment(costs), arrivals)
     return token_times(result)[1][1] - 0.02
 
@@ -103,13 +103,13 @@ def test_kv_that_moves_in_delays_the_prefetch_under_way_by_its_own_time():
 
 
 def test_kv_waits_for_weights_that_the_device_waits_for():
-    result = simulate(PAIR, deployment(A_B), requests(("a", 0.0, 5000, 3)))
+    result = simulate(PAIR, deployment(A_B), arriving(("a", 0.0, 5000, 3)))
     # 5001 tokens take 0.5001 s out, ready at 1.6001, and as long in after the load ends at 2.1.
     assert token_times(result)[0][1] == pytest.approx(2.1 + 0.5001 + 0.02)
 
 
 def test_decoding_begins_with_the_first_request_whose_kv_is_there():
-    arrivals = requests(("a", 0.0, 100, 50), ("a", 0.0, 9000, 50))
+    arrivals = arriving(("a", 0.0, 100, 50), ("a", 0.0, 9000, 50))
     result = simulate(PAIR, deployment(A_B, kv_bytes=20 * GB), arrivals)
     small, large = token_times(result)[0], token_times(result)[1]
     # Both are prefilled before the decoding instance has loaded, at 2.1.
@@ -123,7 +123,7 @@ def test_decoding_begins_with_the_first_request_whose_kv_is_there():
 
 
 def test_lazy_eviction_moves_kv_only_when_another_model_needs_its_bytes():
-    arrivals = requests(("a", 0.0, 100, 900), ("b", 0.0, 100, 900))
+    arrivals = arriving(("a", 0.0, 100, 900), ("b", 0.0, 100, 900))
     lazy = simulate(PAIR, deployment(A_B), arrivals)
     eager = simulate(replace(PAIR, lazy_eviction=False), deployment(A_B), arrivals)
     crowded = simulate(PAIR, deployment(A_B, kv_bytes=1.1 * GB), arrivals)
@@ -135,7 +135,7 @@ def test_lazy_eviction_moves_kv_only_when_another_model_needs_its_bytes():
 
 
 def test_kv_comes_in_only_after_what_it_displaces_has_left():
-    arrivals = requests(("a", 0.0, 500, 900), ("b", 0.0, 500, 900))
+    arrivals = arriving(("a", 0.0, 500, 900), ("b", 0.0, 500, 900))
     result = simulate(PAIR, deployment(A_B, kv_bytes=1.4015 * GB), arrivals)
     first, second = token_times(result)[0], token_times(result)[1]
     before = first[first < second[1]]
@@ -145,7 +145,7 @@ def test_kv_comes_in_only_after_what_it_displaces_has_left():
 
 
 def test_a_prompt_waits_until_an_earlier_ones_kv_has_left():
-    arrivals = requests(("a", 0.0, 900, 2), ("a", 0.0, 900, 2))
+    arrivals = arriving(("a", 0.0, 900, 2), ("a", 0.0, 900, 2))
     result = simulate(PAIR, deployment(A_B, kv_bytes=1.2 * GB), arrivals)
     times = token_times(result)
     assert times[0][0] == pytest.approx(1.1)
@@ -153,7 +153,7 @@ def test_a_prompt_waits_until_an_earlier_ones_kv_has_left():
 
 
 def test_an_idle_instance_that_holds_the_model_does_not_load_it_again():
-    arrivals = requests(("a", 0.0, 100, 2), ("a", 10.0, 100, 2))
+    arrivals = arriving(("a", 0.0, 100, 2), ("a", 10.0, 100, 2))
     result = simulate(ServerlessLLM(), deployment(A_B, weight_slots=1), arrivals)
     assert token_times(result)[1] == pytest.approx([10.1, 10.12])
     assert len(result.recorder.switch_s) == 1

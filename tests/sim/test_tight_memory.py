@@ -7,7 +7,7 @@ from aegaeon.core import Decode, Prefill, Slo
 from aegaeon.scoring.score import score
 from aegaeon.scoring.tables import requests_table
 from tests.support.scripted import Scripted
-from tests.support.small_market import cost, deployment, requests, simulate, token_times
+from tests.support.small_market import arriving, cost, deployment, simulate, token_times
 
 COSTS = {"a": cost()}
 
@@ -18,15 +18,19 @@ def run(arrivals, script, tokens):
     return simulate(Scripted(script=script), plan, arrivals)
 
 
+def members(arrivals):
+    return tuple(a.request for a in arrivals)
+
+
 def prefills(arrivals):
-    return [Prefill("a", (request,)) for request in arrivals]
+    return [Prefill("a", (request,)) for request in members(arrivals)]
 
 
 def test_nobody_overtakes_a_request_that_found_no_room():
     # The last prompt takes nearly all memory and ends at once, so the others wait in the host.
     rows = [("a", 0.0, 600, 2), ("a", 0.0, 500, 3), ("a", 0.0, 100, 3), ("a", 0.0, 1000, 1)]
-    arrivals = requests(*rows)
-    script = [*prefills(arrivals), Decode("a", tuple(arrivals[:3]), 9.0)]
+    arrivals = arriving(*rows)
+    script = [*prefills(arrivals), Decode("a", members(arrivals[:3]), 9.0)]
     times = token_times(run(arrivals, script, 1003))
     # 600 and 500 tokens do not fit beside each other; 600 and 100 would.
     assert times[1][1] > times[0][-1]
@@ -35,8 +39,8 @@ def test_nobody_overtakes_a_request_that_found_no_room():
 
 def test_a_request_pushed_out_on_its_way_in_waits_for_kv_no_longer():
     rows = [("a", 0.0, 600, 10), ("a", 0.0, 500, 3), ("a", 0.0, 1101, 1)]
-    arrivals = requests(*rows)
-    script = [*prefills(arrivals), Decode("a", tuple(arrivals[:2]), 9.0)]
+    arrivals = arriving(*rows)
+    script = [*prefills(arrivals), Decode("a", members(arrivals[:2]), 9.0)]
     result = run(arrivals, script, 1103)
     times = token_times(result)
     # The first comes in within 0.0601 s and fills the memory with its first step, while the second
@@ -53,8 +57,8 @@ def test_a_request_pushed_out_on_its_way_in_waits_for_kv_no_longer():
 
 def test_growth_evicts_the_last_of_a_batch_until_others_finish():
     rows = [("a", 0.0, 500, 50), ("a", 0.0, 500, 100)]
-    arrivals = requests(*rows)
-    script = [*prefills(arrivals), Decode("a", tuple(arrivals), 9.0)]
+    arrivals = arriving(*rows)
+    script = [*prefills(arrivals), Decode("a", members(arrivals), 9.0)]
     times = token_times(run(arrivals, script, 1022))
     # 1,002 tokens after the prefills leave ten steps for both; then the first goes on alone.
     together = set(times[0].round(6)) & set(times[1].round(6))

@@ -1,7 +1,7 @@
-"""A device for tests whose copies happen only when the test runs them.
+"""A device for tests: its copies happen when the test runs them.
 
-Bytes move at the moment an operation runs, not when it is queued: a source that was overwritten or
-a target that was re-used too early shows as wrong bytes, as it would on a GPU.
+Bytes move when an operation runs, not when it is queued. A source that was overwritten too early,
+or a target that was used again too early, therefore shows as wrong bytes, as on a GPU.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import torch
 
-from aegaeon.live.memory.device import Event, Stream
+from aegaeon.live.memory.device import Stream, StreamEvent
 
 
 class FakeEvent:
@@ -64,7 +64,7 @@ class FakeStream:
             raise ValueError(f"copy of {src.shape} to {dst.shape}")
         self.launch(lambda: dst.copy_(src))
 
-    def record(self) -> Event:
+    def record(self) -> StreamEvent:
         """Queue the completion of a new event."""
         event = FakeEvent(self._device)
 
@@ -74,7 +74,7 @@ class FakeStream:
         self.launch(complete)
         return event
 
-    def wait(self, event: Event) -> None:
+    def wait(self, event: StreamEvent) -> None:
         """Queue a barrier that opens when `event` is done."""
         self._queue.append(event.done)
 
@@ -117,6 +117,6 @@ class FakeDevice:
         return any(ran)
 
     def run_all(self) -> None:
-        """Run every stream until each is empty or waits for something that never comes."""
+        """Run all streams until none can go on."""
         while self.advance():
             pass

@@ -36,7 +36,7 @@ def instance(ident: int, stage: Stage) -> InstanceSpec:
 
 
 def request(ident: int, out: int = 3, arrival: float = 0.0) -> LiveRequest:
-    return LiveRequest(Request(ident, "m", arrival, 4, out), (1, 2, 3, 4), due=out)
+    return LiveRequest(Request(ident, "m", arrival, 4), (1, 2, 3, 4), due=out)
 
 
 @dataclass

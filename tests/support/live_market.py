@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 
 from aegaeon.core import (
+    Arrival,
     DecodeCost,
     Deployment,
     DeviceSpec,
@@ -45,9 +46,9 @@ def deployment(models: int, gpus: int) -> Deployment:
     return Deployment(DEVICE, gpus, gpus, specs, costs, Slo(0.5, 0.05))
 
 
-def requests(models: int, count: int, gap_s: float) -> list[Request]:
+def requests(models: int, count: int, gap_s: float) -> list[Arrival]:
     return [
-        Request(i, f"m{i % models}", gap_s * i, 3 + 17 * i % 90, 1 + 13 * i % 40)
+        Arrival(Request(i, f"m{i % models}", gap_s * i, 3 + 17 * i % 90), 1 + 13 * i % 40)
         for i in range(count)
     ]
 
@@ -56,21 +57,23 @@ def alone(plan: Deployment, live, folder: Path) -> dict[int, list[int]]:
     """Return every request's tokens when its model has a device for itself."""
     from aegaeon.live.preflight.checkpoints import DTYPES
     from aegaeon.live.tiny import tiny_model
-    from aegaeon.live.vllm.engine import ShellOptions
-    from aegaeon.live.vllm.model_engine import Shell
+    from aegaeon.live.vllm.engine import ModelEngineOptions
+    from aegaeon.live.vllm.model_engine import ModelEngine
     from tests.support.tiny_node import TinyNode
 
     node, found = TinyNode(), {}
     for i, spec in enumerate(plan.models):
         pool = node.pool(KV_BYTES)
-        options = ShellOptions(dtype=DTYPES[spec.dtype_bytes], max_model_len=256, block_size=32)
-        shell = Shell(spec.name, tiny_model(spec, i).build(folder), pool, options)
+        options = ModelEngineOptions(
+            dtype=DTYPES[spec.dtype_bytes], max_model_len=256, block_size=32
+        )
+        engine = ModelEngine(spec.name, tiny_model(spec, i).build(folder), pool, options)
         for request in live:
             if request.spec.model == spec.name:
-                shell.add("alone", request.prompt, request.params)
+                engine.add("alone", request.prompt, request.params)
                 out = found.setdefault(request.spec.id, [])
-                while shell.requests:
-                    out += [t for o in shell.step(["alone"]).outputs for t in o.token_ids]
+                while engine.requests:
+                    out += [t for o in engine.step(["alone"]).outputs for t in o.token_ids]
     node.close()
     return found
 

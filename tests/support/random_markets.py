@@ -4,13 +4,13 @@ from dataclasses import dataclass, replace
 
 from hypothesis import strategies as st
 
-from aegaeon.core import GB, Deployment, ModelCost, Request
+from aegaeon.core import GB, Arrival, Deployment, ModelCost, Request
 from aegaeon.policy.interface import System
 from aegaeon.policy.system import Aegaeon
 from baselines.serverlessllm.ours import ServerlessLLM
 from baselines.serverlessllm.paper import ServerlessLLMPaper
 from baselines.sleep_mode import SleepMode
-from tests.support.small_market import cost, deployment, requests
+from tests.support.small_market import arriving, cost, deployment
 
 SYSTEMS: dict[str, System] = {
     "aegaeon": Aegaeon(prefill=1, decode=1),
@@ -44,8 +44,12 @@ _ROOT2, _ROOT3, _ROOT5, _ROOT7 = 2**0.5, 3**0.5, 5**0.5, 7**0.5
 @dataclass(frozen=True)
 class SmallMarket:
     costs: dict[str, ModelCost]
-    requests: list[Request]
+    arrivals: list[Arrival]
     kv_bytes: float
+
+    @property
+    def requests(self) -> list[Request]:
+        return [a.request for a in self.arrivals]
 
     def deployment(self, system: System) -> Deployment:
         gpus = system.prefill + system.decode if isinstance(system, Aegaeon) else 2
@@ -78,7 +82,7 @@ def crowds(draw: st.DrawFn) -> SmallMarket:
     gap = draw(st.sampled_from([0.01, 0.1, 0.4])) * _ROOT5
     timed = [(m, (i + 1) * gap, read, write) for i, (m, read, write) in enumerate(rows)]
     spare = draw(st.sampled_from([1.0001, 1.3, 1.8]))
-    return SmallMarket(costs, requests(*timed), max(1.001 * GB, largest * spare))
+    return SmallMarket(costs, arriving(*timed), max(1.001 * GB, largest * spare))
 
 
 @st.composite
@@ -94,4 +98,4 @@ def markets(draw: st.DrawFn) -> SmallMarket:
         rows.append((model, clock, read, write))
     largest = max((r + w + 1) * costs[m].kv_bytes_per_token for m, _, r, w in rows)
     spare = draw(st.sampled_from([1.0, 1.3, 2.0, 10.0]))
-    return SmallMarket(costs, requests(*rows), max(1.001 * GB, largest * spare * 1.0001))
+    return SmallMarket(costs, arriving(*rows), max(1.001 * GB, largest * spare * 1.0001))

@@ -1,12 +1,14 @@
 """Small markets whose costs and sizes a test can compute by hand."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from aegaeon.core import (
     GB,
+    Arrival,
     DecodeCost,
     Deployment,
     DeviceSpec,
@@ -17,7 +19,7 @@ from aegaeon.core import (
     Slo,
     SwitchCost,
 )
-from aegaeon.policy.interface import System
+from aegaeon.policy.interface import System, known_lengths
 from aegaeon.sim.simulator import Simulation, Simulator
 
 LINK = 10 * GB
@@ -86,15 +88,16 @@ def deployment(
     )
 
 
-def requests(*rows: tuple[str, float, int, int]) -> list[Request]:
-    """Requests from (model, arrival, input tokens, output tokens), numbered by arrival."""
+def arriving(*rows: tuple[str, float, int, int]) -> list[Arrival]:
+    """A workload from (model, arrival, input tokens, output tokens), numbered by arrival."""
     ordered = sorted(rows, key=lambda row: row[1])
-    return [Request(i, *row) for i, row in enumerate(ordered)]
+    return [Arrival(Request(i, *known), due) for i, (*known, due) in enumerate(ordered)]
 
 
 def simulate(
-    system: System, plan: Deployment, arrivals: Sequence[Request], stepwise: bool = False
+    system: System, plan: Deployment, arrivals: Sequence[Arrival], stepwise: bool = False
 ) -> Simulation:
+    plan = replace(plan, lengths=known_lengths(system, arrivals))
     return Simulator(system, plan, arrivals, stepwise=stepwise).run()
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from aegaeon.live.events import Adapter
     from aegaeon.live.instance.device_pool import DevicePool
-    from aegaeon.live.vllm.model_engine import Shell
+    from aegaeon.live.vllm.model_engine import ModelEngine
 
 ZOO: tuple[TinyModel, ...] = (
     TinyModel("qwen-a", "qwen2", seed=1),
@@ -104,13 +104,13 @@ class TinyNode:
             weight_slots=weight_slots,
         )
 
-    def shells(
+    def engines(
         self, pool: DevicePool, folder: Path, models: Sequence[TinyModel] = ZOO
-    ) -> dict[str, Shell]:
+    ) -> dict[str, ModelEngine]:
         """Build the models below `folder` and an engine for each on `pool`."""
-        from aegaeon.live.vllm.model_engine import Shell
+        from aegaeon.live.vllm.model_engine import ModelEngine
 
-        return {m.name: Shell(m.name, m.build(folder), pool, tiny_options(m)) for m in models}
+        return {m.name: ModelEngine(m.name, m.build(folder), pool, tiny_options(m)) for m in models}
 
     def close(self) -> None:
         """Give everything back."""

@@ -48,7 +48,7 @@ class Remote:
 
 
 class Instance:
-    """One instance of `size` ranks with a shell per model."""
+    """One instance of `size` ranks with an engine per model."""
 
     def __init__(self, size: int, shared: str, models: list[Any], folder: str) -> None:
         from aegaeon.live.instance.device_pool import DevicePool
@@ -56,7 +56,8 @@ class Instance:
         from aegaeon.live.memory.kv_pool import KvPool
         from aegaeon.live.memory.shared import SharedDirectory
         from aegaeon.live.memory.weight_cache import WeightCache
-        from aegaeon.live.tp.group import RankGroup, RankPlan
+        from aegaeon.live.tp.group import RankGroup
+        from aegaeon.live.tp.messages import RankPlan
 
         kv_bytes = KV_BYTES // size
         sizes = {"slot_bytes": SLOT_BYTES, "kv_bytes": kv_bytes, "weight_slots": 2}
@@ -72,7 +73,7 @@ class Instance:
         self.pool = DevicePool(device, cache, self.host_kv, **sizes, ranks=self.group)
         self.models = {model.name: model for model in models}
         self.folder = Path(folder)
-        self.shells: dict[str, Any] = {}
+        self.engines: dict[str, Any] = {}
         for name in self.models:
             self.make(name)
         self.moves: list[Any] = []
@@ -80,13 +81,13 @@ class Instance:
 
     def make(self, name: str) -> None:
         from aegaeon.live.tiny import tiny_options
-        from aegaeon.live.vllm.model_engine import Shell
+        from aegaeon.live.vllm.model_engine import ModelEngine
 
         options = tiny_options(self.models[name])
-        self.shells[name] = Shell(name, self.folder / name, self.pool, options)
+        self.engines[name] = ModelEngine(name, self.folder / name, self.pool, options)
 
-    def close_shell(self, name: str) -> None:
-        self.shells.pop(name).close()
+    def close_engine(self, name: str) -> None:
+        self.engines.pop(name).close()
 
     def alone(self, prompts: dict[str, list[int]], params: dict[str, Any]) -> dict[str, list[int]]:
         """Run one request at a time."""
@@ -94,7 +95,7 @@ class Instance:
         for ident, prompt in prompts.items():
             name = ident.split("/")[0]
             self.pool.activate(name)
-            self.shells[name].add(ident, prompt, params)
+            self.engines[name].add(ident, prompt, params)
             tokens |= self._finish([name], random.Random(0))
         return tokens
 
@@ -102,10 +103,10 @@ class Instance:
         """Run all requests, given as prompts or (prompt, KV), by turns of random batches."""
         for ident, given in prompts.items():
             prompt, kv = given if isinstance(given, tuple) else (given, None)
-            self.shells[ident.split("/")[0]].add(ident, prompt, params, kv)
+            self.engines[ident.split("/")[0]].add(ident, prompt, params, kv)
         turns = self.pool.turns
         self.moves.clear()
-        tokens = self._finish(list(self.shells), random.Random(seed))
+        tokens = self._finish(list(self.engines), random.Random(seed))
         moved = [sum([m.out_bytes for m in self.moves]), sum([m.in_bytes for m in self.moves])]
         return tokens, self.pool.turns - turns, moved
 
@@ -115,9 +116,9 @@ class Instance:
         for ident, prompt in prompts.items():
             name = ident.split("/")[0]
             self.pool.activate(name)
-            self.shells[name].add(ident, prompt, {**params, "max_tokens": 1}, hand_over=True)
-            while self.shells[name].requests:
-                for output in self.shells[name].step().outputs:
+            self.engines[name].add(ident, prompt, {**params, "max_tokens": 1}, hand_over=True)
+            while self.engines[name].requests:
+                for output in self.engines[name].step().outputs:
                     first[ident] = (list(output.token_ids), output.kv)
         self.pool.store.settle()
         return first
@@ -134,7 +135,7 @@ class Instance:
         return sum([use.used for use in self.host_kv.stats().values()])
 
     def resident(self) -> int:
-        return sum([self.pool.kv.resident(name).size for name in self.shells])
+        return sum([self.pool.kv.resident(name).size for name in self.engines])
 
     def close(self) -> None:
         self.group.close()
@@ -144,13 +145,13 @@ class Instance:
 
     def _finish(self, names: list[str], rng: random.Random) -> dict[str, list[int]]:
         tokens: dict[str, list[int]] = {}
-        while waiting := [name for name in names if self.shells[name].requests]:
-            shell = self.shells[rng.choice(waiting)]
-            self.pool.activate(shell.name)
+        while waiting := [name for name in names if self.engines[name].requests]:
+            engine = self.engines[rng.choice(waiting)]
+            self.pool.activate(engine.name)
             for _ in range(rng.randrange(1, 3)):
-                ids = sorted(shell.requests)
+                ids = sorted(engine.requests)
                 batch = rng.sample(ids, rng.randrange(1, len(ids) + 1)) if ids else []
-                for output in shell.step(batch).outputs if batch else ():
+                for output in engine.step(batch).outputs if batch else ():
                     tokens.setdefault(output.request_id, []).extend(output.token_ids)
         return tokens
 

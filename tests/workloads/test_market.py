@@ -1,4 +1,3 @@
-import dataclasses
 from collections import Counter
 from itertools import pairwise
 
@@ -9,12 +8,13 @@ from hypothesis import strategies as st
 
 from aegaeon.core import ModelSpec
 from aegaeon.errors import UserError
+from tests.support.workload_rows import rows
 from workloads import expand_market, market, model_rates, sharegpt_lengths
 from workloads.market import renewal_arrivals
 
 
 def without_ids(requests):
-    return [dataclasses.replace(request, id=0) for request in requests]
+    return [request._replace(id=0) for request in requests]
 
 
 def spec(name, max_len=32768):
@@ -37,7 +37,7 @@ def test_impossible_mix_is_a_users_error(shares):
 
 
 def test_requests_are_sorted_numbered_and_within_the_run(make_market):
-    requests = market(make_market(20), 0.5, 60.0)
+    requests = rows(market(make_market(20), 0.5, 60.0))
     assert [request.id for request in requests] == list(range(len(requests)))
     assert all(a.arrival <= b.arrival for a, b in pairwise(requests))
     assert requests[0].arrival >= 0
@@ -55,17 +55,17 @@ def test_smaller_or_shorter_market_is_part_of_the_larger(
     make_market, seed, small, extra, burstiness
 ):
     models = make_market(small + extra)
-    large = market(models, 0.3, 60.0, seed=seed, burstiness=burstiness)
+    large = rows(market(models, 0.3, 60.0, seed=seed, burstiness=burstiness))
     names = {model.name for model in models[:small]}
-    few = market(models[:small], 0.3, 60.0, seed=seed, burstiness=burstiness)
+    few = rows(market(models[:small], 0.3, 60.0, seed=seed, burstiness=burstiness))
     assert without_ids(few) == without_ids(r for r in large if r.model in names)
-    short = market(models, 0.3, 20.0, seed=seed, burstiness=burstiness)
+    short = rows(market(models, 0.3, 20.0, seed=seed, burstiness=burstiness))
     assert without_ids(short) == without_ids(r for r in large if r.arrival < 20.0)
-    assert market(models, 0.3, 60.0, seed=seed, burstiness=burstiness) == large
+    assert rows(market(models, 0.3, 60.0, seed=seed, burstiness=burstiness)) == large
 
 
 def test_seeds_and_models_differ(make_market):
-    first, second = (market(make_market(2), 1.0, 60.0, seed=seed) for seed in (0, 1))
+    first, second = (rows(market(make_market(2), 1.0, 60.0, seed=seed)) for seed in (0, 1))
     assert without_ids(first) != without_ids(second)
     by_model = [[r.arrival for r in first if r.model == f"model_00{i}"] for i in range(2)]
     assert by_model[0] != by_model[1]
@@ -73,18 +73,18 @@ def test_seeds_and_models_differ(make_market):
 
 def test_scales_multiply_the_same_draws(make_market):
     models = make_market(10, max_len=10**6)
-    plain = market(models, 0.5, 120.0)
-    scaled = market(models, 0.5, 120.0, input_scale=2.0, output_scale=3.0)
+    plain = rows(market(models, 0.5, 120.0))
+    scaled = rows(market(models, 0.5, 120.0, input_scale=2.0, output_scale=3.0))
     assert [r.arrival for r in scaled] == [r.arrival for r in plain]
     assert [r.input_tokens for r in scaled] == [2 * r.input_tokens for r in plain]
     assert [r.output_tokens for r in scaled] == [3 * r.output_tokens for r in plain]
 
 
 def test_lengths_fit_the_model_and_keep_the_tables_mean(make_market):
-    requests = market(make_market(200), 0.5, 200.0)
+    requests = rows(market(make_market(200), 0.5, 200.0))
     table = sharegpt_lengths()
     assert np.mean([r.input_tokens for r in requests]) == pytest.approx(table.input_mean, rel=0.03)
-    clipped = market(make_market(200, max_len=512), 0.5, 200.0)
+    clipped = rows(market(make_market(200, max_len=512), 0.5, 200.0))
     assert max(r.input_tokens + r.output_tokens for r in clipped) == 512
 
 
@@ -121,7 +121,7 @@ def test_skewed_market_gives_the_tail_its_share(make_market):
     rates = model_rates(models, 1.0, "market", seed=4)
     assert sum(rates.values()) == pytest.approx(200.0)
     assert list(rates.values()) != sorted(rates.values(), reverse=True)
-    requests = market(models, 1.0, 500.0, seed=4, skew="market")
+    requests = rows(market(models, 1.0, 500.0, seed=4, skew="market"))
     counts = Counter(request.model for request in requests)
     tail = sorted(models, key=lambda model: rates[model.name])[:188]
     share = sum(counts[model.name] for model in tail) / len(requests)

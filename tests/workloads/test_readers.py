@@ -4,8 +4,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from aegaeon.core import Request
+from aegaeon.core import Arrival, Request
 from aegaeon.errors import UserError
+from tests.support.workload_rows import rows
 from workloads import read_trace, write_artifact_csv
 from workloads.readers import estimate_tokens, read_sharegpt
 
@@ -98,13 +99,16 @@ def test_token_estimate_is_zero_for_empty_text_only(text):
     assert estimate_tokens(text) <= max(len(text.encode()), 1)
 
 
-requests = st.lists(
+workloads = st.lists(
     st.builds(
-        Request,
-        id=st.just(0),
-        model=st.integers(0, 120).map("model_{:03d}".format),
-        arrival=st.floats(0, 1e6),
-        input_tokens=st.integers(1, 2**31 - 1),
+        Arrival,
+        request=st.builds(
+            Request,
+            id=st.just(0),
+            model=st.integers(0, 120).map("model_{:03d}".format),
+            arrival=st.floats(0, 1e6),
+            input_tokens=st.integers(1, 2**31 - 1),
+        ),
         output_tokens=st.integers(1, 2**31 - 1),
     ),
     min_size=1,
@@ -113,25 +117,26 @@ requests = st.lists(
 
 
 @PER_FILE
-@given(requests)
-def test_artifact_round_trip(tmp_path, requests):
+@given(workloads)
+def test_artifact_round_trip(tmp_path, arrivals):
     path = tmp_path / "t.csv"
-    write_artifact_csv(requests, path)
+    write_artifact_csv(arrivals, path)
+    requests = rows(arrivals)
     trace = read_trace(path, "artifact")
     requests.sort(key=lambda request: round(request.arrival * 1000))
     assert trace.arrivals.tolist() == pytest.approx([r.arrival for r in requests], abs=5.001e-4)
-    rows = zip(trace.labels.tolist(), trace.inputs.tolist(), trace.outputs.tolist(), strict=True)
+    read = zip(trace.labels.tolist(), trace.inputs.tolist(), trace.outputs.tolist(), strict=True)
     expected = [
         (f"synth_model_{int(r.model[-3:]):02d}", r.input_tokens, r.output_tokens) for r in requests
     ]
-    assert sorted(rows) == sorted(expected)
+    assert sorted(read) == sorted(expected)
 
 
 @pytest.mark.parametrize("names", [["llama"], ["a_1", "b_1"]])
 def test_models_that_the_artifact_cannot_name_are_refused(tmp_path, names):
-    requests = [Request(i, name, 0.0, 1, 1) for i, name in enumerate(names)]
+    arrivals = [Arrival(Request(i, name, 0.0, 1), 1) for i, name in enumerate(names)]
     with pytest.raises(UserError, match="number"):
-        write_artifact_csv(requests, tmp_path / "t.csv")
+        write_artifact_csv(arrivals, tmp_path / "t.csv")
     assert list(tmp_path.iterdir()) == []
 
 

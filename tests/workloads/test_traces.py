@@ -3,6 +3,7 @@ from collections import Counter
 import pytest
 
 from aegaeon.errors import UserError
+from tests.support.workload_rows import rows
 from workloads import market, read_trace, replay, write_artifact_csv
 
 ROWS = {
@@ -37,7 +38,7 @@ def azure(tmp_path):
 def test_every_artifact_file_replays_whole(shared_data, make_market, name, rows):
     models = make_market(int(name.split("-")[0]), max_len=10**6)
     path = shared_data / "sharegpt_synth" / f"synth-{name}-1.0-1.0.csv"
-    requests = replay(path, "artifact", models)
+    requests = rows(replay(path, "artifact", models))
     trace = read_trace(path, "artifact")
     assert len(requests) == rows
     assert [r.input_tokens for r in requests] == trace.inputs.tolist()
@@ -48,7 +49,7 @@ def test_every_artifact_file_replays_whole(shared_data, make_market, name, rows)
 @pytest.mark.parametrize(("source", "rows"), OTHERS.items())
 def test_azure_and_mooncake_replay_whole(shared_data, make_market, source, rows):
     models = make_market(40, max_len=10**6)
-    requests = replay(shared_data / source[1], source[0], models)
+    requests = rows(replay(shared_data / source[1], source[0], models))
     assert len(requests) == rows
     assert requests[0].arrival == 0.0
     assert 3400 < requests[-1].arrival < 3700
@@ -57,17 +58,18 @@ def test_azure_and_mooncake_replay_whole(shared_data, make_market, source, rows)
 
 def test_own_market_replays_as_the_same_requests(tmp_path, make_market):
     models = make_market(30)
-    requests = market(models, 0.2, 60.0)
+    arrivals = market(models, 0.2, 60.0)
     path = tmp_path / "t.csv"
-    write_artifact_csv(requests, path)
-    again = replay(path, "artifact", models)
+    write_artifact_csv(arrivals, path)
+    requests, replayed = rows(arrivals), replay(path, "artifact", models)
+    again = rows(replayed)
     assert [(r.model, r.input_tokens, r.output_tokens) for r in again] == [
         (r.model, r.input_tokens, r.output_tokens) for r in requests
     ]
-    arrivals = [r.arrival for r in requests]
-    assert [r.arrival for r in again] == pytest.approx(arrivals, abs=5.001e-4)
+    times = [r.arrival for r in requests]
+    assert [r.arrival for r in again] == pytest.approx(times, abs=5.001e-4)
     copy = tmp_path / "copy.csv"
-    write_artifact_csv(again, copy)
+    write_artifact_csv(replayed, copy)
     assert copy.read_bytes() == path.read_bytes()
 
 
@@ -80,8 +82,16 @@ def test_market_too_small_for_the_file_is_a_users_error(tmp_path, make_market):
 
 def test_time_is_scaled_then_cut_and_lengths_stay_with_their_request(azure, make_market):
     models = make_market(3, max_len=10**6)
-    requests = replay(
-        azure, "azure", models, duration_s=50.0, rate_scale=4.0, input_scale=2.0, output_scale=3.0
+    requests = rows(
+        replay(
+            azure,
+            "azure",
+            models,
+            duration_s=50.0,
+            rate_scale=4.0,
+            input_scale=2.0,
+            output_scale=3.0,
+        )
     )
     assert len(requests) == 200
     for i, request in enumerate(requests):
@@ -91,7 +101,7 @@ def test_time_is_scaled_then_cut_and_lengths_stay_with_their_request(azure, make
 
 
 def test_lengths_are_clipped_at_the_models_limit(azure, make_market):
-    requests = replay(azure, "azure", make_market(1, max_len=600))
+    requests = rows(replay(azure, "azure", make_market(1, max_len=600)))
     assert all(r.input_tokens + r.output_tokens <= 600 for r in requests)
     assert requests[400].output_tokens == 402
     assert (requests[999].input_tokens, requests[999].output_tokens) == (1, 599)
@@ -99,17 +109,22 @@ def test_lengths_are_clipped_at_the_models_limit(azure, make_market):
 
 def test_assignment_follows_popularity_and_seed(azure, make_market):
     models = make_market(20)
-    deals = {
-        skew: [r.model for r in replay(azure, "azure", models, assign=skew, seed=5)]
-        for skew in ("uniform", "zipf", "market")
-    }
+
+    def dealt(skew, seed):
+        return [r.model for r in rows(replay(azure, "azure", models, assign=skew, seed=seed))]
+
+    deals = {skew: dealt(skew, 5) for skew in ("uniform", "zipf", "market")}
     top = {skew: Counter(names).most_common(1)[0][1] for skew, names in deals.items()}
     assert 50 <= top["uniform"] < 90
     assert top["zipf"] == pytest.approx(1000 / 3.598, rel=0.15)
     assert top["market"] == pytest.approx(986.5, abs=12)
-    assert deals["zipf"] == [r.model for r in replay(azure, "azure", models, assign="zipf", seed=5)]
-    assert deals["zipf"] != [r.model for r in replay(azure, "azure", models, assign="zipf", seed=6)]
-    start = replay(azure, "azure", models, assign="zipf", seed=5, duration_s=100.0)
+    assert deals["zipf"] == [
+        r.model for r in rows(replay(azure, "azure", models, assign="zipf", seed=5))
+    ]
+    assert deals["zipf"] != [
+        r.model for r in rows(replay(azure, "azure", models, assign="zipf", seed=6))
+    ]
+    start = rows(replay(azure, "azure", models, assign="zipf", seed=5, duration_s=100.0))
     assert [r.model for r in start] == deals["zipf"][:100]
 
 

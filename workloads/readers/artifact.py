@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from aegaeon.core import Request
+from aegaeon.core import Arrival
 from aegaeon.errors import UserError
 from aegaeon.files import write_text
 from workloads.readers.cells import read_csv_cells, reject, tokens
@@ -48,18 +48,20 @@ def model_number(name: str) -> int:
     return int(match.group())
 
 
-def write_artifact_csv(requests: Sequence[Request], path: Path) -> None:
-    """Write requests as the artifact's simulator reads them, atomically.
+def write_artifact_csv(arrivals: Sequence[Arrival], path: Path) -> None:
+    """Write arrivals as the artifact's simulator reads them, atomically.
 
     Model `model_007` becomes `synth_model_07`; arrivals are rounded to milliseconds. Raises
     `UserError` if a name ends in no number, two names end in the same one, or on a full disk.
     """
+    requests = [a.request for a in arrivals]
     numbers = {name: model_number(name) for name in sorted({r.model for r in requests})}
     if len(set(numbers.values())) < len(numbers):
         raise UserError(f"{path}: two models end in the same number; rename one: {list(numbers)}")
     lines = [
-        f"{_clock(r.arrival)},synth_model_{numbers[r.model]:02d},{r.input_tokens},{r.output_tokens}"
-        for r in sorted(requests, key=lambda r: r.arrival)
+        f"{_clock(a.request.arrival)},synth_model_{numbers[a.request.model]:02d},"
+        f"{a.request.input_tokens},{a.output_tokens}"
+        for a in sorted(arrivals, key=lambda a: a.request.arrival)
     ]
     write_text("\n".join([",".join(COLUMNS), *lines, ""]), path)
 

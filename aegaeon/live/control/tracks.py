@@ -79,6 +79,11 @@ class LiveTrack:
         return self.live.spec
 
     @property
+    def due(self) -> int:
+        """How many tokens it must produce, or has produced where the engine says."""
+        return len(self.tokens) if self.live.due is None else self.live.due
+
+    @property
     def prefill_start(self) -> float:
         """When its first prefill began, its KV being there; NaN if none did."""
         begun = [p.start for stay in self.stays for p in stay.pieces if p.kind == "prefill"]

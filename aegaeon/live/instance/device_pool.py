@@ -1,7 +1,7 @@
-"""The memory of one device, shared by all its shells: weight arena, KV arena, and their host sides.
+"""The memory of one device, which all its engines share: weight and KV arenas, their host sides.
 
-Knows no vLLM: an engine's worker brings its module and its KV layout, the instance activates one
-model at a time (paper section 5).
+No code here knows vLLM. An engine's worker brings its module and its KV cache; the instance
+activates one model at a time (paper section 5).
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from aegaeon.live.memory.weight_arena import WeightArena
 from aegaeon.live.memory.weight_cache import HostWeights, WeightCache
 from aegaeon.live.memory.weight_layout import WeightLayout
 from aegaeon.live.tp.group import RankGroup
+from aegaeon.live.tp.messages import Activate, Prefetch
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +33,19 @@ class Switch:
     prefetched: bool
 
 
+@dataclass(frozen=True, slots=True)
+class _Model:
+    """A model whose tensors are views of the weight arena, and its packed bytes on the host."""
+
+    module: torch.nn.Module
+    host: HostWeights
+
+
 class DevicePool:
     """`weight_slots` slots of `slot_bytes` for weights and `kv_bytes` for KV on one device.
 
-    `turns` counts the changes of model. In a tensor-parallel instance each rank's process has one;
-    that of rank 0 has the `ranks`, and what it does the others do as well.
+    `turns` counts the changes of model. In a tensor-parallel instance each rank's process has a
+    pool; that of rank 0 has the `ranks`, which repeat what it does.
     """
 
     def __init__(
@@ -53,6 +62,7 @@ class DevicePool:
         ranks: RankGroup | None = None,
     ) -> None:
         self.device = device
+        self.host_kv = host_kv
         self.ranks = ranks or RankGroup()
         self.kv = KvArena(device, kv_bytes)
         self.kv_bytes = kv_bytes
@@ -60,7 +70,7 @@ class DevicePool:
         self._variant = f"tp{rank}of{max(size, self.ranks.size)}"
         self._weights = WeightArena(device, slot_bytes, weight_slots)
         self._cache = cache
-        self._host: dict[str, HostWeights] = {}
+        self._models: dict[str, _Model] = {}
         self._agreed = True
         self.turns = 0
 
@@ -68,6 +78,14 @@ class DevicePool:
     def active(self) -> str | None:
         """The model whose weights are in place, on all ranks."""
         return self._weights.active if self._agreed else None
+
+    def module(self, model: str) -> torch.nn.Module:
+        """Return this rank's module of a model; its tensors are views of the weight arena."""
+        return self._models[model].module
+
+    def packed(self, model: str) -> torch.Tensor:
+        """Return this rank's weights of a model in the host cache, uint8 [nbytes]."""
+        return self._models[model].host.bytes
 
     def has_copies(self, checkpoint: Path, form: str = "") -> bool:
         """Return whether the node's host cache may have this rank's weights packed, in a form."""
@@ -81,12 +99,12 @@ class DevicePool:
         loaded: bool,
         form: str = "",
     ) -> bool:
-        """Lend a module its place: its tensors become views of the arena, and active.
+        """Make a module's tensors views of the weight arena, and the model active.
 
-        If it is `loaded`, its bytes are packed into the node's host cache unless an equal copy is
-        there. If not, they come from that copy; without one, nothing is done and False returned.
-        `form` tells apart bytes of one layout that different kernels take. Raises UserError if the
-        model does not fit.
+        The bytes of a `loaded` module are packed into the node's host cache unless an equal copy is
+        there. A module that is not loaded gets its bytes from that copy; without one, nothing is
+        done and False returned. `form` names the order of elements that the module's kernels take,
+        which a layout does not tell. Raises UserError if the model does not fit.
         """
         layout, variant = WeightLayout.of(module), f"{self._variant} {form}"
         if loaded:
@@ -101,48 +119,48 @@ class DevicePool:
         except Exception:
             host.close()
             raise
-        self._host[model] = host
-        self._activate(model)
+        self._models[model] = _Model(module, host)
+        self._activate(Activate(model))
         return True
 
     def activate(self, model: str) -> Switch | None:
-        """Put a model's weights in place and wait until they are; None if they were active."""
+        """Put a model's weights in place and wait for them; None if they were active."""
         if model == self.active:
             return None
-        if self.ranks.size == 1:
-            return self._activate(model)
         began = time.perf_counter()
-        parts = self.ranks.call("activate", model, local=lambda: self._activate(model))
+        parts = self.ranks.call(Activate(model), self._activate)
         seconds, self._agreed = time.perf_counter() - began, True
         nbytes = sum([part.nbytes for part in parts])
         return Switch(model, seconds, nbytes, all(part.prefetched for part in parts))
 
-    def _activate(self, model: str) -> Switch:
-        self.turns += 1
-        began = time.perf_counter()
-        done = self._weights.switch(model, self._host[model].bytes)
-        # The first step would wait for the copy anyway; waiting here measures it.
-        done.ready.synchronize()
-        seconds = time.perf_counter() - began
-        return Switch(model, seconds, done.nbytes, done.source == "slot")
-
     def prefetch(self, model: str) -> None:
-        """Start bringing a model's weights to the spare slot."""
-        host = self._host[model].bytes
-        self.ranks.post("prefetch", model, local=lambda: self._weights.prefetch(model, host))
+        """Start a copy of a model's weights to the spare slot."""
+        self.ranks.post(Prefetch(model), self._prefetch)
 
     def remove(self, model: str) -> None:
-        """Forget a model on this rank, wherever its making or its life has come to."""
+        """Forget a model on this rank; a model that was made only in part is forgotten as well."""
         self.store.remove(model)
-        # What failed halfway may have become active on some ranks only.
+        # A call that failed may have made the model active on some ranks only.
         self._agreed = self.ranks.size == 1
-        host = self._host.pop(model, None)
-        if host is not None:
+        known = self._models.pop(model, None)
+        if known is not None:
             self._weights.unbind(model)
-            host.close()
+            known.host.close()
 
     def close(self) -> None:
         """Let the host cache evict what this device used."""
-        for host in self._host.values():
-            host.close()
-        self._host.clear()
+        for known in self._models.values():
+            known.host.close()
+        self._models.clear()
+
+    def _activate(self, call: Activate) -> Switch:
+        self.turns += 1
+        began = time.perf_counter()
+        done = self._weights.switch(call.model, self.packed(call.model))
+        # The first step would wait for the copy anyway; waiting here measures it.
+        done.ready.synchronize()
+        seconds = time.perf_counter() - began
+        return Switch(call.model, seconds, done.nbytes, done.source == "slot")
+
+    def _prefetch(self, call: Prefetch) -> None:
+        self._weights.prefetch(call.model, self.packed(call.model))

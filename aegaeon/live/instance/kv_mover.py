@@ -1,91 +1,90 @@
 """Copies KV blocks between one rank's arena and its part of the node's host pool.
 
-What to copy is `KvStore`'s decision, made once for all ranks of an instance; each mover obeys. The
-copies themselves are `kernels`', which knows what is fastest on each kind of device.
+`KvStore` decides what to copy, once for all ranks of an instance; the mover of each rank obeys.
+`kernels` makes the copies: it has the fastest way for each kind of device.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-import torch
 
 import kernels
-from aegaeon.live.memory.device import Device, Event
-from aegaeon.live.memory.kv_arena import Ids, KvLayout
+from aegaeon.live.memory.device import Device, Stream, StreamEvent
+from aegaeon.live.memory.kv_arena import Ids
+from aegaeon.live.memory.kv_cache import KvCache
 from aegaeon.live.memory.kv_pool import KvPool
-
-
-@dataclass(frozen=True, slots=True)
-class _Cache:
-    layout: kernels.KvLayout
-    views: list[torch.Tensor]
+from aegaeon.live.tp.messages import Move, MoveBack, MoveOut
 
 
 class KvMover:
-    """Moves rank `rank`'s part of blocks on side streams; `arena` is its device's KV bytes.
+    """Moves rank `rank`'s part of KV blocks on two streams of `device`.
 
-    A host block holds every rank's part of a KV block, one after the other, so offsets are the same
-    on all ranks and nothing but the decision to move has to be shared.
+    A host block holds the parts of all ranks, one after the other. Host offsets are therefore the
+    same on all ranks, and the ranks share nothing but the decision to move.
     """
 
-    def __init__(self, device: Device, arena: torch.Tensor, pool: KvPool, rank: int = 0) -> None:
+    def __init__(self, device: Device, pool: KvPool, rank: int = 0) -> None:
         self._device = device
-        self._arena = arena
         self._pool = pool
         self._rank = rank
         self._out = device.stream()
         self._in = device.stream()
-        self._caches: dict[str, _Cache] = {}
+        self._caches: dict[str, KvCache] = {}
 
-    def add(self, shell: str, layout: KvLayout) -> None:
-        """Note where a shell's blocks lie in the arena."""
-        views = layout.views(self._arena)
-        self._caches[shell] = _Cache(kernels.KvLayout.of(views), views)
+    def add(self, engine: str, cache: KvCache) -> None:
+        """Note where an engine's blocks lie in the arena."""
+        self._caches[engine] = cache
 
-    def remove(self, shell: str) -> None:
-        """Forget a shell, if it is known."""
-        self._caches.pop(shell, None)
+    def remove(self, engine: str) -> None:
+        """Forget an engine, if it is known."""
+        self._caches.pop(engine, None)
 
-    def out(self, shell: str, blocks: Ids, offsets: Ids) -> Event:
-        """Copy blocks to the host, what the compute stream wrote so far included."""
-        self._out.wait(self._device.compute().record())
-        self._copy(shell, blocks, offsets, out=True)
-        return self._out.record()
-
-    def back(self, shell: str, blocks: Ids, offsets: Ids, zero: Ids) -> Event:
-        """Copy blocks from the host, and clear the `zero` ones, before later compute work.
-
-        The event says when the host's bytes have been read.
-        """
-        # Waiting for the way out covers both: bytes that had to leave the arena first, and host
-        # blocks that are still being written. Evicting may have moved nothing, but then it is free.
-        evicted = self._out.record()
-        compute = self._device.compute()
-        self._in.wait(compute.record())
-        self._in.wait(evicted)
-        self._copy(shell, blocks, offsets, out=False)
-        read = self._in.record()
-        compute.wait(read)
-        if zero.size:
-            cache = self._caches[shell]
-            compute.launch(partial(kernels.clear, cache.layout, cache.views, zero))
-        return read
+    def move(self, move: Move) -> StreamEvent:
+        """Start a move; return an event that is done when all its bytes are copied."""
+        match move:
+            case MoveOut():
+                return self._move_out(move)
+            case MoveBack():
+                return self._move_back(move)
 
     def settle(self) -> None:
         """Wait until every copy started so far is complete."""
         self._out.record().synchronize()
         self._in.record().synchronize()
 
-    def _copy(self, shell: str, blocks: Ids, offsets: Ids, out: bool) -> None:
-        cache = self._caches[shell]
-        size = cache.layout.block_bytes
-        stream, copy = (self._out, kernels.gather) if out else (self._in, kernels.scatter)
-        slabs, within = np.divmod(offsets, self._pool.slab_bytes)
-        rows = within // size + self._rank
+    def _move_out(self, move: MoveOut) -> StreamEvent:
+        """Copy blocks to the host, including what the compute stream has queued to write."""
+        self._out.wait(self._device.compute().record())
+        self._copy(self._out, move)
+        return self._out.record()
+
+    def _move_back(self, move: MoveBack) -> StreamEvent:
+        """Copy blocks from the host, and clear the `zero` ones, before later compute work."""
+        # The moves out that were queued before have to end first: they read the bytes that are
+        # overwritten here, or write the host blocks that are read here. If there are none, the
+        # event is done at once.
+        evicted = self._out.record()
+        compute = self._device.compute()
+        self._in.wait(compute.record())
+        self._in.wait(evicted)
+        self._copy(self._in, move)
+        read = self._in.record()
+        compute.wait(read)
+        if move.zero.size:
+            cache = self._caches[move.engine]
+            compute.launch(partial(kernels.clear, cache.layout, cache.views, move.zero))
+        return read
+
+    def _copy(self, stream: Stream, move: Move) -> None:
+        """Queue the copies of a move, one per slab of the host pool."""
+        cache = self._caches[move.engine]
+        copy = kernels.gather if isinstance(move, MoveOut) else kernels.scatter
+        slabs, within = np.divmod(move.offsets, self._pool.slab_bytes)
+        rows = within // cache.block_bytes + self._rank
         for slab in np.bincount(slabs).nonzero()[0].tolist():
-            there = slabs == slab
-            move = (blocks[there], self._pool.rows(slab, size), rows[there])
-            stream.launch(partial(copy, cache.layout, cache.views, *move))
+            mine: Ids = slabs == slab
+            there = self._pool.rows(slab, cache.block_bytes)
+            pairs = (move.blocks[mine], there, rows[mine])
+            stream.launch(partial(copy, cache.layout, cache.views, *pairs))

@@ -18,7 +18,7 @@ from aegaeon.live.instance.device_pool import DevicePool
 from aegaeon.live.instance.instance import LiveInstance
 
 if TYPE_CHECKING:
-    from aegaeon.live.vllm.model_engine import Shell
+    from aegaeon.live.vllm.model_engine import ModelEngine
 
 DECODE_STEPS = 10
 _SWITCH_TOKENS = 16
@@ -51,11 +51,15 @@ class Round:
 class Sample:
     """One measured time; `tokens` is the mean length of `batch` requests when it was taken.
 
-    Kinds: `prefill` and `decode` steps; `kv_in`, KV of `nbytes` coming from the host; `overhead`,
-    what a turn takes beside its steps and copies with nobody new, `admit` what it takes more for
-    `batch` new requests; of `stage` each. A turn of one step after a change of model takes `host`
-    more when the weights came from there, `slot` when they were on the device. `steps` is 1 but for
-    what single requests take in all (`profiler_run`).
+    Kinds, each of a `stage`:
+    `prefill`, `decode`: a step.
+    `kv_in`: a copy of `nbytes` of KV from the host.
+    `overhead`: a turn's time outside steps and copies when it admits no request.
+    `admit`: the extra time of a turn that admits `batch` requests.
+    `host`, `slot`: the extra time of a one-step turn after a change of model whose weights came
+    from the host, or were on the device.
+    `send`, `hand_over`, `alone...`: of single requests (`profile_run`).
+    `steps` is 1, except for `alone...`, where it counts the steps that `seconds` took.
     """
 
     kind: str
@@ -69,7 +73,7 @@ class Sample:
 
 
 class _Script:
-    """A scheduler that says what it was told to say."""
+    """A scheduler that returns the work it was given."""
 
     def __init__(self) -> None:
         self.work: Work = Idle()
@@ -78,7 +82,7 @@ class _Script:
         return False
 
     def cancel(self, request: Request, now: float) -> None:
-        raise RuntimeError("nobody cancels a request of a measurement")
+        raise RuntimeError("requests of a measurement are not cancelled")
 
     def next_work(self, now: float) -> Work:
         return self.work
@@ -89,7 +93,7 @@ class _Script:
 
 @dataclass(frozen=True, slots=True)
 class _Turn:
-    """A turn from begin to end, and its events."""
+    """One turn of an instance: its duration, and its events."""
 
     seconds: float
     events: Sequence[Event]
@@ -109,14 +113,14 @@ class _Turn:
         return sorted({event.time for event in self.events if isinstance(event, Tokens)})
 
 
-class Bench:
+class Probe:
     """Measures one device in the thread that owns it; `sink` gets all events, as in a run."""
 
     def __init__(
         self,
         spec: InstanceSpec,
         pool: DevicePool,
-        shells: Mapping[str, Shell],
+        engines: Mapping[str, ModelEngine],
         sink: Callable[[Sequence[Event]], None],
     ) -> None:
         self._spec = spec
@@ -124,7 +128,7 @@ class Bench:
         self._sink = sink
         self._taken: list[Event] = []
         self._last_id = _FIRST_ID
-        self._live = LiveInstance(spec, self._script, pool, shells, self._take, time.perf_counter)
+        self._live = LiveInstance(spec, self._script, pool, engines, self._take, time.perf_counter)
 
     def measure(self, round_: Round) -> list[Sample]:
         """Measure one round; parts that this instance never plays in a run are measured, too."""
@@ -231,6 +235,6 @@ class Bench:
             ident = self._last_id
             prompt = tuple([(31 * ident + 7 * j) % _VOCABULARY + 1 for j in range(point.tokens)])
             params = {"temperature": 0.0, "max_tokens": tokens, "ignore_eos": True}
-            spec = Request(ident, point.model, 0.0, point.tokens, tokens)
-            made.append(LiveRequest(spec, prompt, {**params, "detokenize": False}))
+            spec = Request(ident, point.model, 0.0, point.tokens)
+            made.append(LiveRequest(spec, prompt, {**params, "detokenize": False}, due=tokens))
         return made

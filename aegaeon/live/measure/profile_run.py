@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from aegaeon.core import Deployment, Fleet, ModelSpec, Request
+from aegaeon.core import Arrival, Deployment, Fleet, ModelSpec, Request
 from aegaeon.errors import UserError
 from aegaeon.live.backend import opened, prompts
 from aegaeon.live.control.controller import Controller
@@ -129,14 +129,15 @@ def run_profile(
     return Profiled(fleet, measured, alone(run))
 
 
-def probe_requests(models: Sequence[ModelSpec], count: int) -> list[Request]:
-    """Return requests so far apart that each is alone; the models take turns, as in traffic."""
+def probe_requests(models: Sequence[ModelSpec], count: int) -> list[Arrival]:
+    """Return arrivals so far apart that each is alone; the models take turns, as in traffic."""
     made = []
     for i in range(count):
         spec = models[i % len(models)]
         wanted = _PROBE_LENGTHS[i // len(models) % len(_PROBE_LENGTHS)]
         tokens = min(wanted, longest(spec))
-        made.append(Request(i, spec.name, _PROBE_GAP_S * (i + 1), tokens, _PROBE_TOKENS))
+        request = Request(i, spec.name, _PROBE_GAP_S * (i + 1), tokens)
+        made.append(Arrival(request, _PROBE_TOKENS))
     return made
 
 

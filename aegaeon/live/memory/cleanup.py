@@ -1,4 +1,4 @@
-"""Shared memory that crashed runs left behind: found, and removed at the start of the next run."""
+"""Finds the shared memory that crashed runs left behind, and removes it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _NAME = re.compile(rf"{PREFIX}-(?P<pid>\d+)-(?P<start>\d+)-.+")
 
 @dataclass(frozen=True, slots=True)
 class Leftover:
-    """A directory that no living process uses, made by process `pid`; `nbytes` it occupies."""
+    """A directory of `nbytes` bytes that process `pid` made and no living process uses."""
 
     path: Path
     pid: int
@@ -23,7 +23,7 @@ class Leftover:
 
 
 def find_leftovers(base: Path = SHARED_MEMORY) -> list[Leftover]:
-    """Return this user's directories in `base` whose maker is dead and which nobody has locked."""
+    """Return this user's directories in `base` whose maker is dead and which have no lock."""
     found = []
     for path in sorted(base.glob(f"{PREFIX}-*")):
         match = _NAME.fullmatch(path.name)
@@ -37,7 +37,7 @@ def find_leftovers(base: Path = SHARED_MEMORY) -> list[Leftover]:
 
 
 def remove_leftovers(base: Path = SHARED_MEMORY) -> list[Leftover]:
-    """Remove what `find_leftovers` finds and return it; a directory taken meanwhile stays."""
+    """Remove what `find_leftovers` finds and return it; a directory locked meanwhile stays."""
     removed = []
     for leftover in find_leftovers(base):
         descriptor = _open_if_unused(leftover.path)
@@ -49,7 +49,7 @@ def remove_leftovers(base: Path = SHARED_MEMORY) -> list[Leftover]:
 
 
 def _open_if_unused(path: Path) -> int | None:
-    """Open and lock a directory of ours; None if it is another's, in use, or gone."""
+    """Open and lock a directory of this user; None if it is another user's, in use, or gone."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     except OSError:

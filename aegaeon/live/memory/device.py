@@ -1,7 +1,7 @@
 """What differs between CUDA and a CPU: streams, events, page-locked memory, copies.
 
-The rest of the room is written once against these protocols (paper section 5.3, table 2). A device
-for tests implements them too, with copies that complete only when a test says so.
+The other modules of this package use these protocols only (paper section 5.3, table 2). The device
+for tests implements them with copies that complete when a test says so.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import torch
 from aegaeon.errors import UserError
 
 
-class Event(Protocol):
+class StreamEvent(Protocol):
     """A point in a stream's work."""
 
     def done(self) -> bool:
@@ -36,10 +36,10 @@ class Stream(Protocol):
     def launch(self, work: Callable[[], object]) -> None:
         """Queue what `work` does: on CUDA what it launches on torch's current stream."""
 
-    def record(self) -> Event:
+    def record(self) -> StreamEvent:
         """Return an event that is done when all work queued so far is."""
 
-    def wait(self, event: Event) -> None:
+    def wait(self, event: StreamEvent) -> None:
         """Make work queued from now on start after `event`, without blocking the caller."""
 
 
@@ -62,7 +62,7 @@ class Device(Protocol):
         """Return the stream on which the model's kernels run."""
 
     def stream(self) -> Stream:
-        """Return a new stream for copies beside the model's kernels."""
+        """Return a new stream, for copies at the same time as the model's kernels."""
 
 
 def open_device(name: str) -> Device:
@@ -103,10 +103,10 @@ class _CpuStream:
     def launch(self, work: Callable[[], object]) -> None:
         work()
 
-    def record(self) -> Event:
+    def record(self) -> StreamEvent:
         return _Done()
 
-    def wait(self, event: Event) -> None:
+    def wait(self, event: StreamEvent) -> None:
         event.synchronize()
 
 
@@ -144,10 +144,10 @@ class _ThreadStream:
     def launch(self, work: Callable[[], object]) -> None:
         self._worker.submit(self._run, work)
 
-    def record(self) -> Event:
+    def record(self) -> StreamEvent:
         return _ThreadEvent(self._worker.submit(self._run, lambda: None))
 
-    def wait(self, event: Event) -> None:
+    def wait(self, event: StreamEvent) -> None:
         self._worker.submit(self._run, event.synchronize)
 
 
@@ -186,7 +186,7 @@ class CpuDevice:
 
 
 class _CudaEvent:
-    def __init__(self, event: torch.cuda.Event) -> None:
+    def __init__(self, event: torch.cuda.StreamEvent) -> None:
         self.raw = event
 
     def done(self) -> bool:
@@ -208,12 +208,12 @@ class _CudaStream:
         with torch.cuda.stream(self.raw):
             work()
 
-    def record(self) -> Event:
-        event = torch.cuda.Event()
+    def record(self) -> StreamEvent:
+        event = torch.cuda.StreamEvent()
         event.record(self.raw)
         return _CudaEvent(event)
 
-    def wait(self, event: Event) -> None:
+    def wait(self, event: StreamEvent) -> None:
         if isinstance(event, _CudaEvent):
             self.raw.wait_event(event.raw)
         else:
@@ -239,7 +239,7 @@ class CudaDevice:
                 f"cannot reserve {nbytes:,} bytes on {self.name}: {free:,} bytes are free; "
                 "make the arenas smaller or stop what else uses the device"
             ) from error
-        # Else a copy on another stream could come before the zeros.
+        # Without this, a copy on another stream could run before the zeros are written.
         torch.cuda.synchronize(self._device)
         return memory
 

@@ -1,7 +1,7 @@
-"""One reservation of device memory that all shells' KV caches overlay, and who owns which bytes.
+"""One reservation of device memory that all engines' KV caches overlay, and who owns which bytes.
 
-A shell's block ids do not change across a switch, so its blocks may stay where they are until
-another shell needs those very bytes: eviction is lazy (paper section 5.3).
+An engine's block ids do not change across a switch. A block therefore stays where it is until
+another engine needs the same bytes: eviction is lazy (paper section 5.3).
 """
 
 from __future__ import annotations
@@ -16,236 +16,162 @@ import torch
 
 from aegaeon.errors import UserError
 from aegaeon.live.memory.device import Device
+from aegaeon.live.memory.kv_cache import KvCache
+from kernels import ChunkTable
 
 Ids = npt.NDArray[np.int64]
 ALIGN = 4096
-_NOBODY = -1
-
-
-@dataclass(frozen=True, slots=True)
-class Segment:
-    """A part of every block: bytes [start + b * pitch, start + b * pitch + length) of block b."""
-
-    start: int
-    pitch: int
-    length: int
-
-
-@dataclass(frozen=True)
-class KvLayout:
-    """Which bytes of the arena each of a shell's `blocks` KV blocks takes.
-
-    One segment if a block's layers lie together (block-outermost), one per layer and key/value
-    otherwise. Segments that follow one another are merged.
-    """
-
-    blocks: int
-    segments: tuple[Segment, ...]
-
-    def __post_init__(self) -> None:
-        merged: list[Segment] = []
-        for segment in sorted(set(self.segments), key=lambda segment: segment.start):
-            last = merged[-1] if merged else None
-            if last and (last.start + last.length, last.pitch) == (segment.start, segment.pitch):
-                merged[-1] = Segment(last.start, last.pitch, last.length + segment.length)
-            else:
-                merged.append(segment)
-        object.__setattr__(self, "segments", tuple(merged))
-
-    @classmethod
-    def of_layers(
-        cls,
-        blocks: int,
-        page_bytes: int,
-        layers: int,
-        layer_stride: int,
-        block_stride: int,
-        offset: int = 0,
-    ) -> KvLayout:
-        """Describe `layers` equal layers as vLLM's KVCacheTensor does; all numbers are bytes."""
-        starts = [offset + layer * layer_stride for layer in range(layers)]
-        return cls(blocks, tuple([Segment(at, block_stride, page_bytes) for at in starts]))
-
-    def __add__(self, other: KvLayout) -> KvLayout:
-        """Join two groups of layers that share block ids; groups may overlay the same bytes."""
-        if self.blocks != other.blocks:
-            raise ValueError(f"layouts of {self.blocks} and {other.blocks} blocks cannot be joined")
-        return KvLayout(self.blocks, self.segments + other.segments)
-
-    @property
-    def block_bytes(self) -> int:
-        """Bytes of one block, all layers."""
-        return sum([segment.length for segment in self.segments])
-
-    @property
-    def end(self) -> int:
-        """The first byte after the last block."""
-        return max([s.start + (self.blocks - 1) * s.pitch + s.length for s in self.segments])
-
-    def views(self, arena: torch.Tensor) -> list[torch.Tensor]:
-        """Return the blocks' bytes in an arena, uint8 [blocks, segments, length] each.
-
-        One view holds all of neighbouring segments that are alike and equally spaced.
-        """
-        groups: list[list[Segment]] = []
-        for segment in self.segments:
-            group = groups[-1] if groups else []
-            if group and _continues(group, segment):
-                group.append(segment)
-            else:
-                groups.append([segment])
-        views = []
-        for group in groups:
-            first = group[0]
-            gap = group[1].start - first.start if len(group) > 1 else first.length
-            shape = (self.blocks, len(group), first.length)
-            views.append(arena.as_strided(shape, (first.pitch, gap, 1), first.start))
-        return views
-
-    @property
-    def unit(self) -> int:
-        """The largest size of which all block boundaries are multiples."""
-        return math.gcd(*[n for s in self.segments for n in (s.start, s.pitch, s.length)])
-
-
-def _continues(group: list[Segment], segment: Segment) -> bool:
-    last = group[-1]
-    alike = (last.pitch, last.length) == (segment.pitch, segment.length)
-    return alike and (len(group) == 1 or segment.start - last.start == last.start - group[-2].start)
+_UNOWNED = -1
 
 
 @dataclass(slots=True)
-class _Shell:
+class _Overlay:
+    """One engine's cache over the arena; `top` is the first byte after its ranges.
+
+    `chunks` has the addresses of its blocks, from the arena's start. `resident` tells of every
+    block whether its data is on the device.
+    """
+
     index: int
     top: int = 0
-    layout: KvLayout | None = None
+    chunks: ChunkTable | None = None
     resident: npt.NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, dtype=np.bool_))
 
 
 class KvArena:
-    """All shells' KV caches over the same `nbytes` bytes of a device, and an owner table.
+    """All engines' KV caches over the same `nbytes` bytes of a device, and an owner table.
 
-    The table has one entry per unit, the largest size that divides all shells' block boundaries:
-    shell index and block id of whoever's live data the unit holds, or nobody. It records claims; it
-    moves no bytes.
+    The table has one entry per unit, the largest size that divides all engines' block boundaries.
+    An entry is the engine's index and block id of the live data that the unit holds, or _UNOWNED.
+    The arena records claims; it moves no bytes. No other object knows which blocks are resident.
     """
 
     def __init__(self, device: Device, nbytes: int) -> None:
         if nbytes < ALIGN:
             raise UserError(f"KV arena: {nbytes} bytes are too few; give it at least {ALIGN}")
         self.bytes = device.reserve(nbytes)
-        self._shells: dict[str, _Shell] = {}
+        self._overlays: dict[str, _Overlay] = {}
         self._made = 0
         self._unit = nbytes
-        self._owner = np.full(1, _NOBODY, dtype=np.int64)
+        self._owner = np.full(1, _UNOWNED, dtype=np.int64)
 
-    def carve(self, shell: str, nbytes: int) -> torch.Tensor:
-        """Return the shell's next uint8 [nbytes] range; its `storage_offset()` is its first byte.
+    def carve(self, engine: str, nbytes: int) -> torch.Tensor:
+        """Return the engine's next uint8 [nbytes] range; its `storage_offset()` is its first byte.
 
-        Ranges of one shell lie apart, those of different shells overlay each other. Raises
+        Ranges of one engine lie apart, those of different engines overlay each other. Raises
         UserError if the arena is too small.
         """
-        state = self._shells.get(shell)
-        if state is None:
-            state = self._shells[shell] = _Shell(self._made)
+        overlay = self._overlays.get(engine)
+        if overlay is None:
+            overlay = self._overlays[engine] = _Overlay(self._made)
             self._made += 1
-        start = -(-state.top // ALIGN) * ALIGN
+        start = -(-overlay.top // ALIGN) * ALIGN
         if start + nbytes > self.bytes.numel():
             raise UserError(
-                f"model {shell}: its KV cache takes {start + nbytes:,} bytes, the KV arena has "
+                f"model {engine}: its KV cache takes {start + nbytes:,} bytes, the KV arena has "
                 f"{self.bytes.numel():,}; make the arena larger or give the model fewer blocks"
             )
-        state.top = start + nbytes
+        overlay.top = start + nbytes
         return self.bytes[start : start + nbytes]
 
-    def register(self, shell: str, layout: KvLayout) -> None:
-        """Tell where the shell's blocks lie; offsets in `layout` count from the arena's start."""
-        state = self._shells[shell]
-        if layout.end > state.top:
-            raise ValueError(f"shell {shell}: blocks end at {layout.end}, beyond {state.top}")
-        state.layout = layout
-        state.resident = np.zeros(layout.blocks, dtype=np.bool_)
-        unit = math.gcd(self._unit, layout.unit)
+    def register(self, engine: str, cache: KvCache) -> None:
+        """Note where the engine's blocks lie; `cache` has views of the arena."""
+        overlay, first = self._overlays[engine], self.bytes.data_ptr()
+        chunks = ChunkTable.of(cache.layout, [view.data_ptr() - first for view in cache.views])
+        last = chunks.addresses + (cache.blocks - 1) * chunks.block_strides
+        end = int(last.max()) + chunks.unit
+        if end > overlay.top:
+            raise ValueError(f"engine {engine}: blocks end at {end}, beyond {overlay.top}")
+        overlay.chunks = chunks
+        overlay.resident = np.zeros(cache.blocks, dtype=np.bool_)
+        bounds = np.concatenate([chunks.addresses, chunks.block_strides, [chunks.unit]])
+        unit = math.gcd(self._unit, int(np.gcd.reduce(bounds)))
         self._owner = np.repeat(self._owner, self._unit // unit)
         self._unit = unit
 
-    def remove(self, shell: str) -> None:
-        """Forget a shell, if it is known; its bytes are nobody's."""
-        state = self._shells.get(shell)
-        if state is None:
+    def remove(self, engine: str) -> None:
+        """Forget an engine, if it is known; its bytes become unowned."""
+        overlay = self._overlays.get(engine)
+        if overlay is None:
             return
-        if state.layout is not None:
-            self.release(shell, self.resident(shell))
-        del self._shells[shell]
+        if overlay.chunks is not None:
+            self.release(engine, self.resident(engine))
+        del self._overlays[engine]
 
-    def resident(self, shell: str) -> Ids:
-        """Return the ids of the shell's blocks whose data is on the device, ascending."""
-        return np.flatnonzero(self._shells[shell].resident)
+    def resident(self, engine: str) -> Ids:
+        """Return the ids of the engine's blocks whose data is on the device, ascending."""
+        return np.flatnonzero(self._overlays[engine].resident)
 
-    def conflicts(self, shell: str, blocks: Iterable[int]) -> dict[str, Ids]:
-        """Return, by shell, the resident blocks of others that overlap `blocks`; {} if none."""
-        owners = self._owner[self._units(shell, blocks)]
-        foreign = self._foreign(shell, owners)
+    def missing(self, engine: str, blocks: Iterable[int]) -> Ids:
+        """Return those of `blocks` whose data is not on the device, in the given order."""
+        ids = _as_ids(blocks)
+        away: Ids = ids[~self._overlays[engine].resident[ids]]
+        return away
+
+    def conflicts(self, engine: str, blocks: Iterable[int]) -> dict[str, Ids]:
+        """Return, by engine, the resident blocks of others that overlap `blocks`; {} if none."""
+        owners = self._owner[self._units(engine, blocks)]
+        foreign = self._foreign(engine, owners)
         if not foreign.any():
             return {}
         others = np.unique(owners[foreign])
-        names = {state.index: name for name, state in self._shells.items()}
+        names = {overlay.index: name for name, overlay in self._overlays.items()}
         return {
             names[int(other)]: others[others >> 32 == other] & 0xFFFFFFFF
             for other in np.unique(others >> 32)
         }
 
-    def unobstructed(self, shell: str, blocks: Iterable[int]) -> Ids:
-        """Return those of `blocks` that overlap nothing of others, in the given order.
+    def unobstructed(self, engine: str, blocks: Iterable[int]) -> Ids:
+        """Return those of `blocks` that overlap no other engine's data, in the given order.
 
-        A shell that hands out these first evicts least.
+        An engine that allocates these first evicts least.
         """
         ids = _as_ids(blocks)
-        owners = self._owner[self._units(shell, ids)]
-        clear: Ids = ids[~self._foreign(shell, owners).any(axis=1)]
+        owners = self._owner[self._units(engine, ids)]
+        clear: Ids = ids[~self._foreign(engine, owners).any(axis=1)]
         return clear
 
-    def claim(self, shell: str, blocks: Iterable[int]) -> None:
-        """Note that `blocks` hold live data of the shell; ValueError if others' is still there.
+    def claim(self, engine: str, blocks: Iterable[int]) -> None:
+        """Note that `blocks` hold live data of the engine.
 
-        An engine that writes to its null block (id 0) has to claim that too.
+        Raises ValueError if other engines' data is still there. An engine that writes to its null
+        block (id 0) has to claim that too.
         """
         ids = _as_ids(blocks)
-        units = self._units(shell, ids)
-        if self._foreign(shell, self._owner[units]).any():
-            others = sorted(self.conflicts(shell, ids))
-            raise ValueError(f"shell {shell} claims bytes that blocks of {others} hold")
-        state = self._shells[shell]
-        self._owner[units] = (state.index << 32 | ids)[:, None]
-        state.resident[ids] = True
+        units = self._units(engine, ids)
+        if self._foreign(engine, self._owner[units]).any():
+            others = sorted(self.conflicts(engine, ids))
+            raise ValueError(f"engine {engine} claims bytes that blocks of {others} hold")
+        overlay = self._overlays[engine]
+        self._owner[units] = (overlay.index << 32 | ids)[:, None]
+        overlay.resident[ids] = True
 
-    def release(self, shell: str, blocks: Iterable[int]) -> None:
-        """Note that `blocks` left the device or are done with; those not resident are ignored."""
-        state = self._shells[shell]
+    def release(self, engine: str, blocks: Iterable[int]) -> None:
+        """Note that `blocks` left the device or were freed; ignore those that are not resident."""
+        overlay = self._overlays[engine]
         ids = _as_ids(blocks)
-        ids = ids[state.resident[ids]]
-        self._owner[self._units(shell, ids)] = _NOBODY
-        state.resident[ids] = False
+        ids = ids[overlay.resident[ids]]
+        self._owner[self._units(engine, ids)] = _UNOWNED
+        overlay.resident[ids] = False
 
-    def _foreign(self, shell: str, owners: Ids) -> npt.NDArray[np.bool_]:
-        """Return which of these entries of the table are another shell's."""
-        mine = self._shells[shell].index
-        others: npt.NDArray[np.bool_] = (owners != _NOBODY) & (owners >> 32 != mine)
+    def _foreign(self, engine: str, owners: Ids) -> npt.NDArray[np.bool_]:
+        """Return which of these entries of the table are another engine's."""
+        mine = self._overlays[engine].index
+        others: npt.NDArray[np.bool_] = (owners != _UNOWNED) & (owners >> 32 != mine)
         return others
 
-    def _units(self, shell: str, blocks: Iterable[int]) -> Ids:
+    def _units(self, engine: str, blocks: Iterable[int]) -> Ids:
         """Return the table's entries that make up each block, int64 [blocks, units of a block]."""
-        layout = self._shells[shell].layout
-        if layout is None:
-            raise ValueError(f"shell {shell} is not registered")
+        overlay = self._overlays[engine]
+        chunks, count = overlay.chunks, overlay.resident.size
+        if chunks is None:
+            raise ValueError(f"engine {engine} is not registered")
         ids = _as_ids(blocks)
-        if ids.size and not 0 <= ids.min() <= ids.max() < layout.blocks:
-            raise ValueError(f"shell {shell} has blocks 0 to {layout.blocks - 1}, got {ids}")
-        parts = [
-            (s.start + ids[:, None] * s.pitch) // self._unit + np.arange(s.length // self._unit)
-            for s in layout.segments
-        ]
-        return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
+        if ids.size and not 0 <= ids.min() <= ids.max() < count:
+            raise ValueError(f"engine {engine} has blocks 0 to {count - 1}, got {ids}")
+        starts = (chunks.addresses + ids[:, None] * chunks.block_strides) // self._unit
+        within = np.arange(chunks.unit // self._unit)
+        return (starts[:, :, None] + within).reshape(len(ids), len(chunks.addresses) * within.size)
 
 
 def _as_ids(blocks: Iterable[int]) -> Ids:

@@ -1,8 +1,8 @@
 """Files in POSIX shared memory that the processes of one node map together.
 
-All of a run's files lie in one directory whose name tells who made it: prefix, process id, the
-process's start time. Every process that uses it holds a shared lock on it, which the kernel drops
-when the process ends; that is how `cleanup` knows a crashed run's leftovers from a live run.
+All of a run's files lie in one directory. Its name has a prefix, and the id and start time of the
+process that made it. Every process that uses the directory holds a shared lock on it, which the
+kernel drops when the process ends: a directory without a lock is a crashed run's (see `cleanup`).
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ _DEAD = ("Z", "X")
 
 
 def start_time(pid: int) -> int | None:
-    """Return when a process started, in clock ticks since boot; None if there is no such one."""
+    """Return when a process started, in clock ticks since boot; None if it does not exist."""
     fields = _stat(pid)
     return None if fields is None else int(fields[19])
 
 
 def runs(pid: int, started: int) -> bool:
-    """Tell whether the process that started then still runs; one nobody has waited for does not."""
+    """Return whether process `pid`, started at `started`, is alive. A zombie is not."""
     fields = _stat(pid)
     return fields is not None and int(fields[19]) == started and fields[0] not in _DEAD
 
@@ -59,7 +59,7 @@ def try_lock(descriptor: int, exclusive: bool) -> bool:
 
 @contextmanager
 def locked(descriptor: int) -> Iterator[None]:
-    """Hold an exclusive lock on an open file, waiting for it; a dead holder's lock is void."""
+    """Wait for an exclusive lock on an open file and hold it; the kernel drops a dead process's."""
     fcntl.flock(descriptor, fcntl.LOCK_EX)
     try:
         yield
@@ -68,9 +68,9 @@ def locked(descriptor: int) -> Iterator[None]:
 
 
 def create_file(path: Path, nbytes: int) -> int:
-    """Create a file with all its bytes reserved and return a descriptor, or raise UserError.
+    """Create a file with all its bytes reserved; return a descriptor, or raise UserError.
 
-    Reserving now turns a full file system into a message here, not a bus error in some later copy.
+    Without the reservation a full file system would show as a bus error in a later copy.
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
     try:
@@ -94,7 +94,7 @@ def map_file(descriptor: int, nbytes: int) -> mmap.mmap:
 
 
 class SharedDirectory:
-    """A directory in shared memory; the process that made it removes it when it closes it."""
+    """A directory in shared memory; `close` in the process that made it removes the directory."""
 
     def __init__(self, path: Path, owned: bool) -> None:
         try:
@@ -120,7 +120,7 @@ class SharedDirectory:
         return cls(Path(path), owned=False)
 
     def close(self) -> None:
-        """Stop using the directory; its owner removes it. Memory still mapped stays valid."""
+        """Stop using the directory, and remove it as its owner. Mapped memory stays valid."""
         if self._open:
             self._open = False
             os.close(self._lock)

@@ -1,8 +1,8 @@
 """One reservation of device memory in which all models' weights take turns.
 
-A module's parameters are views at fixed offsets of a slot. Where addresses must stay fixed (CUDA
-graphs) the running model is always in slot 0 and a prefetched one is copied there, device to
-device; elsewhere the views are re-pointed to the slot with the bytes (paper section 5.2).
+A module's parameters are views at fixed offsets of a slot. Where addresses must not change (CUDA
+graphs), the active model is always in slot 0, and a prefetched one is copied there, device to
+device. On other devices the views are re-pointed to the slot with the bytes (paper section 5.2).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 
 from aegaeon.errors import UserError
-from aegaeon.live.memory.device import Device, Event, Stream
+from aegaeon.live.memory.device import Device, Stream, StreamEvent
 from aegaeon.live.memory.weight_layout import WeightLayout, align_up, named_tensors
 
 # A slot also holds buffers, and tensors that an engine pads.
@@ -26,26 +26,26 @@ def slot_bytes_for(weight_bytes: float) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Activation:
-    """What one switch did: where the bytes came from, and when they are in place.
+    """One switch: `nbytes` bytes came from `source` and are in place when `ready` is done.
 
-    `source` is "active" (nothing to do), "slot" (prefetched, or still there) or "host". `ready` is
-    an event of the compute stream: work queued there afterwards needs no further wait.
+    `source` is "active" (no copy needed), "slot" (a slot had the bytes) or "host". `ready` is an
+    event of the compute stream: work queued there later needs no further wait.
     """
 
     model: str
     nbytes: int
     source: str
-    ready: Event
+    ready: StreamEvent
 
 
 @dataclass(slots=True)
 class _Slot:
-    """Holds `model` once `ready` is done; may be overwritten once `idle` is done."""
+    """Has `model` once `ready` is done; may be overwritten once `idle` is done."""
 
     bytes: torch.Tensor
     model: str | None = None
-    ready: Event | None = None
-    idle: Event | None = None
+    ready: StreamEvent | None = None
+    idle: StreamEvent | None = None
     used: int = 0
 
 
@@ -77,14 +77,14 @@ class WeightArena:
         self._slots = [_Slot(part) for part in self._memory.split(self.slot_bytes)]
         self._home = self._slots[0]
         self._bound: dict[str, _Bound] = {}
-        self._reading: list[tuple[Event, torch.Tensor]] = []
+        self._reading: list[tuple[StreamEvent, torch.Tensor]] = []
         self._clock = 0
 
     def bind(self, model: str, module: torch.nn.Module, layout: WeightLayout) -> None:
         """Re-point the module's tensors into the arena; they hold its weights after `switch`.
 
-        Raises UserError if the model is larger than a slot, ValueError if a tensor is in the arena
-        already: it belongs to a model bound before, and its bytes cannot be right for both.
+        Raises UserError if the model is larger than a slot. Raises ValueError if a tensor is in the
+        arena already: two models that share a tensor would need different bytes in it.
         """
         if layout.nbytes > self.slot_bytes:
             raise UserError(
@@ -112,8 +112,8 @@ class WeightArena:
         """Return whether the bytes of `model` are on the device or on their way."""
         return self._find(model) is not None
 
-    def prefetch(self, model: str, host: torch.Tensor) -> Event:
-        """Start bringing `model` to a spare slot on a side stream; done when its bytes are there.
+    def prefetch(self, model: str, host: torch.Tensor) -> StreamEvent:
+        """Start a copy of `model` to a spare slot on a side stream; return the event of its end.
 
         `host` is uint8 [layout.nbytes]. Raises UserError if the arena has one slot only.
         """
@@ -128,7 +128,7 @@ class WeightArena:
         return self._fill(spare, model, host, self._side)
 
     def switch(self, model: str, host: torch.Tensor) -> Activation:
-        """Make `model` the active one; `host`, uint8 [layout.nbytes], is read only if need be."""
+        """Make `model` active; read `host`, uint8 [layout.nbytes], if no slot has its bytes."""
         compute = self._device.compute()
         bound = self._bound[model]
         if self.active == model:
@@ -164,7 +164,7 @@ class WeightArena:
         self._clock += 1
         slot.used = self._clock
 
-    def _fill(self, slot: _Slot, model: str, source: torch.Tensor, stream: Stream) -> Event:
+    def _fill(self, slot: _Slot, model: str, source: torch.Tensor, stream: Stream) -> StreamEvent:
         nbytes = self._bound[model].layout.nbytes
         if source.nbytes != nbytes:
             raise ValueError(f"model {model}: got {source.nbytes} packed bytes, expected {nbytes}")

@@ -1,8 +1,8 @@
 """Host weight cache: one packed copy of each model per node, in shared memory (paper section 5.2).
 
-All instance processes of a node map the same copy. It appears under its name only when complete, is
-checksummed, and goes, least recently used first, when others need its bytes and no process has it
-open: each open copy holds a shared file lock, which the kernel drops with the process.
+All instance processes of a node map the same copy. A copy gets its name when it is complete, and
+has checksums. Copies that no process has open are evicted for others, least recently used first.
+A process that has a copy open holds a shared file lock, which the kernel drops with the process.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _MAGIC = b"AEGAEON1"
 
 
 class HostWeights:
-    """One model's packed bytes on the host; open it as long as a switch may read it."""
+    """One model's packed bytes on the host; keep it open while a switch may read them."""
 
     def __init__(self, path: Path, descriptor: int, nbytes: int, device: Device) -> None:
         self.path = path
@@ -42,7 +42,7 @@ class HostWeights:
         device.register(self.bytes)
 
     def close(self) -> None:
-        """Allow eviction; memory goes when the last tensor that views it does."""
+        """Allow eviction; the memory is freed with the last tensor that views it."""
         if self._descriptor >= 0:
             self._device.unregister(self.bytes)
             os.close(self._descriptor)
@@ -59,8 +59,8 @@ class HostWeights:
 class WeightCache:
     """The copies of one node, at most `budget_bytes` together; `readers` threads load and check.
 
-    A copy is known by checkpoint, layout digest and `variant`, which must tell apart what these do
-    not: tensor-parallel rank, adapters merged in, the order of elements that kernels take.
+    The key of a copy is its checkpoint, the digest of its layout and `variant`, which names what
+    the others do not tell: tensor-parallel rank, the order of elements that kernels take.
     """
 
     def __init__(
@@ -196,7 +196,7 @@ class WeightCache:
 
 
 def _stem(checkpoint: str | Path, variant: str) -> str:
-    """Name a checkpoint: another one in the same place has other sizes or times."""
+    """Name a checkpoint by path, sizes and times: a new one in its place gets another name."""
     place = Path(checkpoint)
     files = sorted(place.iterdir()) if place.is_dir() else [place]
     lines = [variant, str(place.resolve()) if place.exists() else str(checkpoint)]

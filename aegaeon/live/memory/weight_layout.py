@@ -1,8 +1,8 @@
 """Where each parameter and buffer of a module lies in one packed range of bytes.
 
-Tensors that overlap in memory (tied weights, views of one storage) are packed once, as the stretch
-of storage that they cover together; strides are kept, so kernels see what the loader made. Offsets
-are handed out by a bump pointer (paper section 5.2).
+Tensors that overlap in memory (tied weights, views of one storage) are packed once, as the range of
+storage that they cover together. Strides are kept, so kernels see the tensors as the loader made
+them. A bump pointer assigns the offsets (paper section 5.2).
 """
 
 from __future__ import annotations
@@ -53,10 +53,10 @@ class WeightLayout:
 
     @classmethod
     def of(cls, module: torch.nn.Module) -> WeightLayout:
-        """Lay out the parameters and buffers that live where the module's first tensor does.
+        """Lay out the parameters and buffers on the device of the module's first tensor.
 
-        Buffers elsewhere (host-side tables) are left alone. Tensors without plain strided storage
-        (sparse, meta, wrapper subclasses) raise UserError.
+        Buffers on other devices (host-side tables) are ignored. Raises UserError for tensors
+        without plain strided storage (sparse, meta, wrapper subclasses).
         """
         return _arrange(named_tensors(module))[0]
 
@@ -78,7 +78,7 @@ class WeightLayout:
 
 
 def named_tensors(module: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """Return all parameters and buffers on the first one's device, a tied one under every name."""
+    """Return the parameters and buffers on the first one's device, tied ones under each name."""
     named: dict[str, torch.Tensor] = dict(module.named_parameters(remove_duplicate=False))
     named.update(module.named_buffers(remove_duplicate=False))
     if not named:
@@ -89,7 +89,7 @@ def named_tensors(module: torch.nn.Module) -> dict[str, torch.Tensor]:
 
 @dataclass(slots=True)
 class _Span:
-    """Bytes [start, end) of a storage, packed at `offset`; start keeps its alignment there."""
+    """Bytes [start, end) of a storage, packed at `offset`; `start` and `offset` are aligned."""
 
     storage: torch.UntypedStorage
     start: int

@@ -24,7 +24,7 @@ from aegaeon.live.events import Event, LiveRequest
 from aegaeon.live.instance.device_pool import DevicePool
 from aegaeon.live.instance.instance import LiveInstance
 from aegaeon.live.logs import write_output_to
-from aegaeon.live.measure.probe import Bench, Round, Sample
+from aegaeon.live.measure.probe import Probe, Round, Sample
 from aegaeon.live.memory.device import open_device
 from aegaeon.live.memory.kv_pool import KvPool
 from aegaeon.live.memory.shared import SharedDirectory, start_time
@@ -32,11 +32,12 @@ from aegaeon.live.memory.weight_arena import slot_bytes_for
 from aegaeon.live.memory.weight_cache import WeightCache
 from aegaeon.live.options import LiveOptions
 from aegaeon.live.preflight.checkpoints import DTYPES
-from aegaeon.live.tp.group import GRACE_S, RankError, RankGroup, RankPlan
+from aegaeon.live.tp.group import RankError, RankGroup
+from aegaeon.live.tp.messages import GRACE_S, RankPlan
 from aegaeon.policy.interface import System
 
 if TYPE_CHECKING:
-    from aegaeon.live.vllm.model_engine import Shell
+    from aegaeon.live.vllm.model_engine import ModelEngine
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +60,9 @@ class InstanceActor:
 
     def __init__(self, log: str) -> None:
         write_output_to(Path(log))
-        self._engine = ThreadPoolExecutor(1, thread_name_prefix="engine")
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="engine")
         # The slowest import; it overlaps with the making of the node's models.
-        self._engine.submit(importlib.import_module, "aegaeon.live.vllm.model_engine")
+        self._thread.submit(importlib.import_module, "aegaeon.live.vllm.model_engine")
         self._out: SimpleQueue[Sequence[Event] | BaseException | None] = SimpleQueue()
         self._instance: LiveInstance | None = None
         self._memory = ExitStack()
@@ -77,17 +78,17 @@ class InstanceActor:
 
     def open(self, plan: InstancePlan) -> None:
         """Make an engine for every model."""
-        self._engine.submit(self._open, plan).result()
+        self._thread.submit(self._open, plan).result()
 
     def measure(self, round_: Round) -> list[Sample]:
         """Measure one round; the run's other instances do so at the same time."""
-        return self._engine.submit(self._bench.measure, round_).result()
+        return self._thread.submit(self._probe.measure, round_).result()
 
     def measured(self) -> None:
         """End the events of measurements; what they left behind is not looked at again."""
         self._out.put(None)
         # Collecting garbage among the engines' many lasting objects would stop steps for long.
-        self._engine.submit(_freeze).result()
+        self._thread.submit(_freeze).result()
 
     def start(self, system: System, deployment: Deployment, began: float) -> None:
         """Start the scheduler; `began` is the run's time 0 on this machine's monotonic clock."""
@@ -97,9 +98,9 @@ class InstanceActor:
 
         scheduler = system.scheduler(deployment, self._plan.spec)
         self._instance = LiveInstance(
-            self._plan.spec, scheduler, self._pool, self._shells, self._out.put, clock
+            self._plan.spec, scheduler, self._pool, self._engines, self._out.put, clock
         )
-        self._engine.submit(self._run, self._instance)
+        self._thread.submit(self._run, self._instance)
 
     def accept(self, request: LiveRequest) -> None:
         """Take a request in."""
@@ -122,7 +123,7 @@ class InstanceActor:
     def close(self) -> None:
         """Stop, and give the node's memory back."""
         self.stop()
-        self._engine.submit(self._memory.close).result()
+        self._thread.submit(self._memory.close).result()
 
     def _open(self, plan: InstancePlan) -> None:
         self._plan, options = plan, plan.options
@@ -140,19 +141,19 @@ class InstanceActor:
         self._memory.callback(self._pool.close)
         # Their copies have to end before the memory that they read and write goes.
         self._memory.callback(ranks.close)
-        self._shells = {model.name: self._shell(model) for model in plan.models}
-        self._bench = Bench(plan.spec, self._pool, self._shells, self._out.put)
+        self._engines = {model.name: self._engine(model) for model in plan.models}
+        self._probe = Probe(plan.spec, self._pool, self._engines, self._out.put)
 
-    def _shell(self, model: ModelSpec) -> Shell:
-        from aegaeon.live.vllm.engine import ShellOptions
-        from aegaeon.live.vllm.model_engine import Shell
+    def _engine(self, model: ModelSpec) -> ModelEngine:
+        from aegaeon.live.vllm.engine import ModelEngineOptions
+        from aegaeon.live.vllm.model_engine import ModelEngine
 
-        options = ShellOptions(
+        options = ModelEngineOptions(
             dtype=DTYPES.get(model.dtype_bytes, "auto"),
             max_model_len=model.max_len,
             block_size=self._plan.options.block_size,
         )
-        return Shell(model.name, Path(self._plan.paths[model.name]), self._pool, options)
+        return ModelEngine(model.name, Path(self._plan.paths[model.name]), self._pool, options)
 
     def _lost(self, error: RankError) -> None:
         """Tell that a rank died; end the process if its threads cannot."""

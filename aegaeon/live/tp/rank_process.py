@@ -1,7 +1,7 @@
 """A further rank of a tensor-parallel instance: a process that does what rank 0 says.
 
-Started by `ranks.RankGroup`. It owns its device's memory and one worker per shell; it decides
-nothing.
+`tp.peer.Peer` starts it. The process owns its device's memory and one worker per model engine; it
+decides nothing.
 """
 
 from __future__ import annotations
@@ -12,35 +12,53 @@ import threading
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
-from pathlib import Path
-from typing import Any
+from typing import Any, assert_never
 
 import torch
 
 from aegaeon.errors import UserError
 from aegaeon.live.instance.device_pool import DevicePool, Switch
-from aegaeon.live.memory.device import Event, open_device
+from aegaeon.live.memory.device import StreamEvent, open_device
 from aegaeon.live.memory.kv_pool import KvPool
 from aegaeon.live.memory.shared import SharedDirectory
 from aegaeon.live.memory.weight_cache import WeightCache
-from aegaeon.live.tp.group import GRACE_S, RESUME, STOP, RankPlan, Reply, connection
-from aegaeon.live.vllm.executor import VllmConfig, make_worker, run_method
-from aegaeon.live.vllm.worker import Lent, collect, lending
+from aegaeon.live.tp.messages import (
+    GRACE_S,
+    Activate,
+    Call,
+    CallWorker,
+    MakeWorker,
+    Message,
+    MoveBack,
+    MoveOut,
+    Prefetch,
+    RemoveEngine,
+    Reply,
+    Resume,
+    Settle,
+    Setup,
+    Stop,
+)
+from aegaeon.live.tp.peer import connection
+from aegaeon.live.vllm.executor import make_worker, run_method
+from aegaeon.live.vllm.lease import Lease, collect, leasing
 
 _PARENT_CHECK_S = 1.0
+# vLLM's names of the calls that make up a step: rank 0 alone returns what a step gives.
+_STEP = ("execute_model", "sample_tokens")
 
 
 class Rank:
-    """Rank `rank`'s memory and workers; its methods are what `RankGroup` calls by name."""
+    """One rank's memory and workers."""
 
-    def __init__(self, rank: int, plan: RankPlan) -> None:
-        device = plan.device if plan.device == "cpu" else f"{plan.device.split(':')[0]}:{rank}"
-        if device != "cpu":
-            torch.cuda.set_device(rank)
+    def __init__(self, setup: Setup) -> None:
+        self._rank, plan = setup.rank, setup.plan
+        on_cpu = plan.device == "cpu"
+        device = plan.device if on_cpu else f"{plan.device.split(':')[0]}:{self._rank}"
+        if not on_cpu:
+            torch.cuda.set_device(self._rank)
         opened = open_device(device)
-        self._rank = rank
         self._shared = SharedDirectory.attach(plan.shared)
         self._host_kv = KvPool.attach(self._shared, opened)
         self._pool = DevicePool(
@@ -50,59 +68,43 @@ class Rank:
             slot_bytes=plan.slot_bytes,
             kv_bytes=plan.kv_bytes,
             weight_slots=plan.weight_slots,
-            rank=rank,
+            rank=self._rank,
             size=plan.size,
         )
         self._workers: dict[str, Any] = {}
-        self._moves: deque[Event] = deque()
-        self.moved = 0
+        self._moves: deque[StreamEvent] = deque()
+        self._moved = 0
 
-    def create(self, key: str, name: str, path: str, config: VllmConfig, rendezvous: str) -> None:
-        """Make this rank's worker of a shell, its weights loaded."""
-        with lending(Lent(name, Path(path), self._pool, key)):
-            self._workers[key] = make_worker(config, rendezvous, self._rank)
+    def carry_out(self, call: Call) -> object:
+        """Do what a call says; return its value, or raise what went wrong."""
+        match call:
+            case MakeWorker():
+                self._make(call)
+            case CallWorker():
+                return self._call(call)
+            case RemoveEngine():
+                self._remove(call)
+            case Activate():
+                return self._pool.activate(call.model) or Switch(call.model, 0.0, 0, True)
+            case Prefetch():
+                self._pool.prefetch(call.model)
+            case MoveOut() | MoveBack():
+                self._moves.append(self._pool.store.mover.move(call))
+            case Settle():
+                self._pool.store.mover.settle()
+            case _:
+                assert_never(call)
+        return None
 
-    def rpc(
-        self,
-        key: str,
-        method: str | Callable[..., object],
-        args: Sequence[object],
-        kwargs: dict[str, object],
-    ) -> object:
-        """Call a method of a shell's worker; what a step gives is rank 0's to return."""
-        result = run_method(self._workers[key], method, args, kwargs)
-        return None if method in ("execute_model", "sample_tokens") else result
-
-    def remove(self, key: str, name: str) -> None:
-        """Give a shell's memory back."""
-        worker = self._workers.pop(key, None)
-        self._pool.remove(name)
-        config = None if worker is None else worker.vllm_config
-        del worker
-        collect(config)
-
-    def activate(self, model: str) -> Switch:
-        """Put a model's weights in place."""
-        return self._pool.activate(model) or Switch(model, 0.0, 0, True)
-
-    def prefetch(self, model: str) -> None:
-        """Start bringing a model's weights to the spare slot."""
-        self._pool.prefetch(model)
-
-    def move(self, way: str, *args: Any) -> None:  # noqa: ANN401
-        """Start moving this rank's part of KV blocks, "out" or "back"."""
-        self._moves.append(getattr(self._pool.store.mover, way)(*args))
-
-    def settle(self) -> None:
-        """Wait for every move."""
-        self._pool.store.mover.settle()
-
-    def count_moves(self) -> int:
-        """Return how many moves are complete."""
+    def reply(self, value: object = None, error: Exception | None = None) -> Reply:
+        """Return the answer to a call."""
         while self._moves and self._moves[0].done():
             self._moves.popleft()
-            self.moved += 1
-        return self.moved
+            self._moved += 1
+        if error is None:
+            return Reply(self._moved, value)
+        refused = isinstance(error, UserError)
+        return Reply(self._moved, None, str(error) if refused else repr(error), refused)
 
     def close(self) -> None:
         """Give the node's memory back."""
@@ -110,24 +112,47 @@ class Rank:
         self._host_kv.close()
         self._shared.close()
 
+    def _make(self, call: MakeWorker) -> None:
+        with leasing(Lease(call.name, call.path, self._pool, call.key)):
+            self._workers[call.key] = make_worker(call.config, call.rendezvous, self._rank)
+
+    def _call(self, call: CallWorker) -> object:
+        result = run_method(self._workers[call.key], call.method, call.args, call.kwargs)
+        return None if call.method in _STEP else result
+
+    def _remove(self, call: RemoveEngine) -> None:
+        worker = self._workers.pop(call.key, None)
+        self._pool.remove(call.name)
+        config = None if worker is None else worker.vllm_config
+        del worker
+        collect(config)
+
 
 def serve(pipe: Connection) -> None:
-    """Do what comes through the pipe, in order, until it says stop or ends."""
-    rank = Rank(*pipe.recv())
+    """Carry out what comes through the pipe, in order, until `Stop`; EOFError if the pipe ends."""
+    rank = Rank(pipe.recv())
     while True:
-        method, args = pipe.recv()
-        if method == STOP:
-            rank.close()
-            return
-        try:
-            value = getattr(rank, method)(*args)
-        except Exception as error:
-            traceback.print_exc()
-            failure = str(error) if isinstance(error, UserError) else repr(error)
-            pipe.send(Reply(rank.count_moves(), None, failure, isinstance(error, UserError)))
-            _await_resume(pipe, rank)
-        else:
-            pipe.send(Reply(rank.count_moves(), value))
+        message: Message = pipe.recv()
+        match message:
+            case Stop():
+                rank.close()
+                return
+            case Resume():
+                raise RuntimeError("told to resume, but nothing failed")
+            case _:
+                _obey(pipe, rank, message)
+
+
+def _obey(pipe: Connection, rank: Rank, call: Call) -> None:
+    """Carry out one call and answer it; after a failure, wait until rank 0 knows of it."""
+    try:
+        value = rank.carry_out(call)
+    except Exception as error:
+        traceback.print_exc()
+        pipe.send(rank.reply(error=error))
+        _await_resume(pipe, rank)
+    else:
+        pipe.send(rank.reply(value))
 
 
 def _await_resume(pipe: Connection, rank: Rank) -> None:
@@ -135,12 +160,14 @@ def _await_resume(pipe: Connection, rank: Rank) -> None:
     while True:
         if not pipe.poll(GRACE_S):
             raise TimeoutError("rank 0 does not answer")
-        method, _ = pipe.recv()
-        if method == RESUME:
-            return
-        if method == STOP:
-            raise EOFError
-        pipe.send(Reply(rank.count_moves()))
+        message: Message = pipe.recv()
+        match message:
+            case Resume():
+                return
+            case Stop():
+                raise EOFError
+            case _:
+                pipe.send(rank.reply())
 
 
 def _end_with(parent: int) -> None:

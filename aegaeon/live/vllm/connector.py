@@ -1,9 +1,9 @@
 """vLLM's KV connector for blocks that may lie in the host pool (paper sections 5.1 and 5.3).
 
-A request's KV is on the host when a prefill instance handed it over or when the request had to give
-up its blocks here. Both ways vLLM asks this connector how many tokens it need not compute, and
-allocates blocks; `KvStore` loads them before the step. The connector only decides: bytes are moved
-by the worker, before vLLM touches any block.
+A request's KV is on the host after a prefill instance handed it over, or after vLLM preempted the
+request here. In both cases vLLM asks this connector how many tokens it need not compute, and
+allocates blocks for them. The connector lists a step's blocks; the executor has `KvStore` load them
+before vLLM reads any.
 """
 
 from __future__ import annotations
@@ -47,11 +47,15 @@ class StepBlocks(KVConnectorMetadata):  # type: ignore[misc]
 
 
 class HostKvConnector(KVConnectorBase_V1, SupportsHMA):  # type: ignore[misc]
-    """Scheduler side of one shell; the worker side has nothing to do.
+    """Scheduler side of one engine's connector; the worker side has nothing to do.
 
-    A request may carry `kv_transfer_params`: {"save": True} puts its KV into the host pool when it
-    finishes and returns {"load": HostKv} with its output, which makes another engine of the model
-    start from there. Cache hits across requests are off: a block belongs to one request.
+    A request may carry `kv_transfer_params`. {"save": True} puts its KV into the host pool when it
+    finishes and returns {"load": HostKv} with its output. {"load": HostKv} makes an engine of the
+    same model start from there. Cache hits across requests are off: a block belongs to one request.
+
+    `_loads` has the host KV of requests that have no blocks yet. `_ready` has the requests whose
+    blocks are all on the device; it is emptied when one of the engine's blocks leaves the device,
+    which changes the store's count of evictions (`_seen`).
     """
 
     def __init__(
@@ -63,22 +67,22 @@ class HostKvConnector(KVConnectorBase_V1, SupportsHMA):  # type: ignore[misc]
         self._ready: set[str] = set()
         self._seen = -1
 
-    def attach(self, store: KvStore, shell: str) -> None:
-        """Tell where this shell's blocks are kept; called once, before the first request."""
+    def attach(self, store: KvStore, engine: str) -> None:
+        """Set the store of this engine's blocks; called once, before the first request."""
         self._store = store
-        self._shell = shell
+        self._engine = engine
 
     def park(self, request: Request) -> None:
-        """Move a running request's KV to the host, from where it is loaded when it runs again.
+        """Move a running request's KV to the host; it is loaded when the request runs again.
 
-        Without room there, vLLM recomputes the request.
+        If the host pool has no room, vLLM recomputes the request.
         """
         ident, tokens = request.request_id, request.num_computed_tokens
         self._ready.discard(ident)
         groups = self._kv_cache_manager.get_block_ids_for_computed_tokens(ident, tokens)
         try:
             if tokens:
-                self._loads[ident] = self._store.export(self._shell, groups, tokens)
+                self._loads[ident] = self._store.export(self._engine, groups, tokens)
         except UserError:
             pass
 
@@ -87,7 +91,7 @@ class HostKvConnector(KVConnectorBase_V1, SupportsHMA):  # type: ignore[misc]
         self._ready.discard(request.request_id)
 
     def on_new_request(self, request: Request) -> None:
-        """Note KV that came with a request."""
+        """Note the KV that came with a request."""
         kv = (request.kv_transfer_params or {}).get(LOAD)
         if kv is not None:
             self._loads[request.request_id] = kv
@@ -95,21 +99,21 @@ class HostKvConnector(KVConnectorBase_V1, SupportsHMA):  # type: ignore[misc]
     def get_num_new_matched_tokens(
         self, request: Request, num_computed_tokens: int
     ) -> tuple[int, bool]:
-        """Return how many tokens the host has; they are loaded before the step, not beside it."""
+        """Return how many tokens the host has, and False: they are loaded before the step."""
         kv = self._loads.get(request.request_id)
         return (0, False) if kv is None or num_computed_tokens else (kv.tokens, False)
 
     def update_state_after_alloc(
         self, request: Request, blocks: KVCacheBlocks, num_external_tokens: int
     ) -> None:
-        """Let the allocated blocks take over the host's."""
+        """Bind a request's host KV to the blocks that vLLM allocated for it."""
         if num_external_tokens:
             kv = self._loads.pop(request.request_id)
-            self._store.adopt(self._shell, blocks.get_block_ids(), kv)
+            self._store.adopt(self._engine, blocks.get_block_ids(), kv)
 
     def build_connector_meta(self, scheduler_output: SchedulerOutput) -> StepBlocks:
         """List the step's blocks that may not be on the device yet."""
-        evictions = self._store.evictions(self._shell)
+        evictions = self._store.evictions(self._engine)
         if evictions != self._seen:
             self._ready.clear()
             self._seen = evictions
@@ -131,7 +135,7 @@ class HostKvConnector(KVConnectorBase_V1, SupportsHMA):  # type: ignore[misc]
     def request_finished_all_groups(
         self, request: Request, block_ids: tuple[list[int], ...]
     ) -> tuple[bool, dict[str, Any] | None]:
-        """Keep the KV of a request that asked for it; forget where the request was."""
+        """Put the KV of a request that asked for it into the host pool; forget the request."""
         ident = request.request_id
         self._ready.discard(ident)
         unused = self._loads.pop(ident, None)
@@ -140,21 +144,21 @@ class HostKvConnector(KVConnectorBase_V1, SupportsHMA):  # type: ignore[misc]
         result = None
         if (request.kv_transfer_params or {}).get(SAVE) and not _aborted(request):
             try:
-                kv = self._store.export(self._shell, block_ids, request.num_computed_tokens)
+                kv = self._store.export(self._engine, block_ids, request.num_computed_tokens)
                 result = {LOAD: kv}
             except UserError:
-                # The decode instance then computes the prompt itself: slower, not wrong.
+                # Without KV the decode instance computes the prompt itself: slower, not wrong.
                 result = None
         return False, result
 
     def request_finished(
         self, request: Request, block_ids: list[int]
     ) -> tuple[bool, dict[str, Any] | None]:
-        """Do the same for an engine with one cache group."""
+        """Do as `request_finished_all_groups`, for an engine with one cache group."""
         return self.request_finished_all_groups(request, (block_ids,))
 
     def start_load_kv(self, forward_context: ForwardContext, **kwargs: object) -> None:
-        """Do nothing: the worker made every block ready before the step."""
+        """Do nothing: every block was made ready before the step."""
 
     def wait_for_layer_load(self, layer_name: str) -> None:
         """Do nothing, likewise."""

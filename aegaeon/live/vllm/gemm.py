@@ -1,8 +1,8 @@
-"""What multiplies by a CPU layer's weights, and where these lie.
+"""Which kernel multiplies by a CPU layer's weights, and where the weights lie.
 
-vLLM repacks them into private memory of oneDNN, where a switch does not reach. Its kernel for small
-layers takes packed weights as an ordinary tensor of the weight's own shape, whichever the layer's
-size: that tensor takes the weight's place, so that it lies in the arena and in the host cache.
+vLLM repacks weights into private memory of oneDNN, which a switch cannot reach. vLLM's kernel for
+small layers takes packed weights as an ordinary tensor of the weight's own shape, for layers of any
+size. Here that tensor replaces the weight, so it lies in the arena and in the host cache.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
     from vllm.config import VllmConfig
 
 _DISPATCH = "dispatch_cpu_unquantized_gemm"
-# The kernel's tiles: rows of the weight, and inputs in pairs.
+# The kernel's tile: rows of the weight, and inputs (in pairs).
 _ROWS, _INPUTS = 16, 32
 
 
 def weight_form(config: VllmConfig) -> str:
-    """Name the form in which a model's layers keep weights here; empty is the checkpoint's own.
+    """Name the form in which a model's layers keep weights here; "" is the checkpoint's own form.
 
-    Adapters and quantization have kernels of their own, and without products of 16 bits in hardware
-    there is no packed kernel.
+    Models with adapters or quantization have other kernels. Processors without products of 16 bits
+    in hardware have no packed kernel.
     """
     plain = config.quant_config is not None or config.lora_config is not None
     if plain or config.model_config.dtype is not torch.bfloat16 or not _has_kernel():
@@ -40,16 +40,17 @@ def weight_form(config: VllmConfig) -> str:
 
 @contextlib.contextmanager
 def plain_gemm() -> Iterator[None]:
-    """Let the layers of models made meanwhile multiply by their weights as they are."""
+    """Let the layers of models that are made meanwhile multiply by unpacked weights."""
     with _layers_made():
         yield
 
 
 @contextlib.contextmanager
 def packed_gemm(loaded: bool = True) -> Iterator[None]:
-    """Let the layers of models made meanwhile multiply by packed weights, where these can be.
+    """Let the layers of models that are made meanwhile multiply by packed weights where possible.
 
-    If nothing is `loaded`, what is in the weights stays there: packed bytes will take its place.
+    Weights that are `loaded` are packed at once. Other weights are left as they are: packed bytes
+    from the host cache will replace them.
     """
     with _layers_made() as layers:
         yield
@@ -60,7 +61,7 @@ def packed_gemm(loaded: bool = True) -> Iterator[None]:
 
 
 def pack_again(module: torch.nn.Module) -> None:
-    """Pack the weights of layers that take packed ones after they were read from a checkpoint."""
+    """Pack weights that a checkpoint has overwritten, in the layers that take packed weights."""
     for layer in module.modules():
         if getattr(layer, "cpu_linear", None) is packed_linear:
             _pack(layer)
@@ -74,7 +75,7 @@ def packed_linear(
     if not x.numel():
         # The kernel divides by the number of rows.
         return x.new_empty(*x.shape[:-1], outputs)
-    # The kernel adds in 32 bits; the layer may hand its bias on to others, so that stays as it is.
+    # The kernel adds in 32 bits. The layer's bias itself is not widened: others may read it.
     wide = None if bias is None else bias.float()
     product: torch.Tensor = ops.weight_packed_linear_cpu(x, weight, outputs, wide)
     return product
@@ -89,14 +90,14 @@ def _has_kernel() -> bool:
 
 
 def _pack(layer: torch.nn.Module) -> None:
-    """Pack a layer's weight in its place: a checkpoint's loader knows the parameter."""
+    """Pack a layer's weight in place: a checkpoint's loader refers to the parameter."""
     with torch.no_grad():
         layer.weight.copy_(torch.ops._C.convert_weight_packed(layer.weight))
 
 
 @contextlib.contextmanager
 def _layers_made() -> Iterator[list[tuple[torch.nn.Module, bool]]]:
-    """Make layers plain; yields them, each with whether its weight is used in products only."""
+    """Make layers plain; yield a list of them, each with whether only products read its weight."""
     made: list[tuple[torch.nn.Module, bool]] = []
 
     def plain(layer: torch.nn.Module, remove_weight: bool) -> None:
@@ -112,9 +113,10 @@ def _layers_made() -> Iterator[list[tuple[torch.nn.Module, bool]]]:
 
 
 def _packable(made: Iterable[tuple[torch.nn.Module, bool]]) -> Iterator[torch.nn.Module]:
-    """Yield the layers whose weight has a shape that the kernel takes, and no other use.
+    """Yield the layers whose weight has a shape that the kernel takes, and no other reader.
 
-    A head tied to the embedding is left as it is: a second copy would make every switch longer.
+    A head that shares its weight with the embedding stays unpacked: a second copy would make every
+    switch longer.
     """
     made = list(made) if _has_kernel() else []
     uses = Counter([layer.weight.untyped_storage().data_ptr() for layer, _ in made])

@@ -1,7 +1,7 @@
-"""How a shell's weights get into its module: from the checkpoint, or not at all.
+"""How an engine's weights get into its module: from the checkpoint, or not at all.
 
-A shell whose packed weights the node's host cache has needs no checkpoint: its module is made with
-nothing in its tensors, and they become views of the arena, which is filled from the cache.
+If the node's host cache has an engine's packed weights, the engine reads no checkpoint. vLLM makes
+the module with uninitialized tensors; these become views of the arena, which the cache fills.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _NOTHING = "aegaeon-nothing"
 
 @register_model_loader(_NOTHING)
 class _NothingLoader(BaseModelLoader):  # type: ignore[misc]
-    """vLLM's dummy loader writes random numbers, which takes as long as reading the weights."""
+    """Loads nothing. vLLM's dummy loader writes random numbers, which takes as long as reading."""
 
     def download_model(self, model_config: ModelConfig) -> None:
         """Do nothing."""
@@ -45,7 +45,7 @@ def nothing_loaded(config: VllmConfig) -> Iterator[None]:
 def may_stay_unloaded(config: VllmConfig) -> bool:
     """Return whether a model's packed tensors are all that loading gives it.
 
-    Quantization keeps numbers that it computed from the weights in other places as well.
+    Quantized layers also keep values derived from their weights outside of parameters and buffers.
     """
     return config.quant_config is None and config.lora_config is None
 
@@ -53,8 +53,9 @@ def may_stay_unloaded(config: VllmConfig) -> bool:
 def keeps_private_tensors(module: torch.nn.Module) -> bool:
     """Return whether a layer keeps tensors that are neither parameters nor buffers.
 
-    They may be made of weights, as absorbed projections are, and then no packed copy has them.
-    Single numbers are scales, which only quantization takes from a checkpoint.
+    Such a tensor may be derived from weights (absorbed projections, for example), and a packed copy
+    of the parameters would miss it. One-element tensors are ignored: they are quantization scales,
+    which `may_stay_unloaded` excludes.
     """
     own = {t.untyped_storage().data_ptr() for t in [*module.parameters(), *module.buffers()]}
     return any(

@@ -1,8 +1,7 @@
-"""One vLLM engine core per model, in this process, whose memory is lent (paper section 5.1).
+"""One model's vLLM engine, in this process, whose memory is leased (paper section 5.1).
 
-A shell is created once; switching models creates nothing. What depends on vLLM's insides is in
-`vllm_parts.py` and `connector.py`. Prefix caching is off by design: a block belongs to one request,
-so evicting and restoring blocks can never change what another request reads.
+An engine is made once; a switch of models makes nothing. Prefix caching is off by design: a block
+belongs to one request, so evicting and restoring blocks cannot change what another request reads.
 """
 
 from __future__ import annotations
@@ -15,18 +14,18 @@ from typing import TYPE_CHECKING, Any
 from aegaeon.errors import UserError, first_line
 from aegaeon.live.events import Adapter, HostKv, TokenOutput
 from aegaeon.live.instance.device_pool import DevicePool
-from aegaeon.live.vllm.adapters import Adapters
+from aegaeon.live.vllm.adapters import LoadedAdapters
 from aegaeon.live.vllm.connector import LOAD, SAVE
 from aegaeon.live.vllm.engine import (
     REFUSALS,
-    ShellOptions,
-    create_engine,
+    ModelEngineOptions,
+    make_llm,
     prefer_unobstructed,
     release_memory,
     sampling_params,
     scheduler_of,
 )
-from aegaeon.live.vllm.worker import Lent
+from aegaeon.live.vllm.lease import Lease
 
 if TYPE_CHECKING:
     from vllm.outputs import CompletionOutput, RequestOutput
@@ -34,32 +33,32 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One step of a shell: the requests that ran, the tokens computed, and what came out."""
+    """One step of an engine: the requests that ran, how many tokens it computed, its outputs."""
 
     ran: frozenset[str]
     computed: int
     outputs: tuple[TokenOutput, ...]
 
 
-class Shell:
-    """A model's engine on a device pool; only the active model's shell may step."""
+class ModelEngine:
+    """A model's vLLM engine on a device pool; only the active model's engine may step."""
 
     def __init__(
-        self, name: str, path: Path, pool: DevicePool, options: ShellOptions | None = None
+        self, name: str, path: Path, pool: DevicePool, options: ModelEngineOptions | None = None
     ) -> None:
         if not (path / "config.json").is_file():
             raise UserError(f"model {name}: {path} holds no config.json; give a checkpoint folder")
         self.name = name
-        self._lent = Lent(name, path, pool)
+        self._lease = Lease(name, path, pool)
         try:
-            self._engine = create_engine(self._lent, options or ShellOptions())
+            self._llm = make_llm(self._lease, options or ModelEngineOptions())
         except UserError:
             raise
         except Exception as error:
             why = f"model {name}: vLLM cannot run {path}: {first_line(error)}"
             raise UserError(why) from error
-        self._scheduler = scheduler_of(self._engine)
-        self._adapters = Adapters(self._engine)
+        self._scheduler = scheduler_of(self._llm)
+        self._adapters = LoadedAdapters(self._llm)
         self._turn = -1
         self._internal: dict[str, list[str]] = {}
         self._external: dict[str, str] = {}
@@ -85,12 +84,12 @@ class Shell:
     ) -> None:
         """Queue a request; nothing runs yet.
 
-        `params` are vLLM's sampling parameters by name. `kv` is what another engine of this model
-        handed over for all of the prompt but its last token. With `hand_over` the request's KV goes
-        to the host pool when it finishes. With an `adapter`, `kv` must have been computed with it
-        too. Raises UserError for parameters and adapters that vLLM refuses.
+        `params` are vLLM's sampling parameters by name. `kv` is the KV of all of the prompt but its
+        last token, from another engine of this model and with the same `adapter`. With `hand_over`
+        the request's own KV goes to the host pool when the request finishes. Raises UserError for
+        parameters and adapters that vLLM refuses.
         """
-        ranks = self._lent.pool.ranks.size
+        ranks = self._lease.pool.ranks.size
         if kv is not None and kv.ranks != ranks:
             raise UserError(
                 f"request {request_id} for {self.name}: its KV is that of {kv.ranks} "
@@ -101,10 +100,10 @@ class Shell:
         transfer = {LOAD: kv} if kv is not None else {SAVE: True} if hand_over else None
         self._scheduler.added.clear()
         try:
-            values = {"detokenize": self._engine.tokenizer is not None, **(params or {})}
+            values = {"detokenize": self._llm.tokenizer is not None, **(params or {})}
             sampling = sampling_params(values, transfer)
             lora = None if adapter is None else self._adapters.request(adapter)
-            self._engine.add_request(request_id, given, sampling, lora_request=lora)
+            self._llm.add_request(request_id, given, sampling, lora_request=lora)
         except (*REFUSALS, UserError) as error:
             raise UserError(f"request {request_id} for {self.name}: {error}") from error
         self._internal[request_id] = list(self._scheduler.added)
@@ -114,27 +113,26 @@ class Shell:
         """Drop a request wherever it is; unknown and finished ones are ignored."""
         ids = self._internal.get(request_id)
         if ids is not None:
-            self._engine.abort_request(ids, internal=True)
+            self._llm.abort_request(ids, internal=True)
             self._forget(request_id)
 
     def step(self, batch: Collection[str] | None = None) -> Step:
         """Run one step of the requests in `batch` (all by default); the others stay as they are.
 
-        A request whose KV does not fit beside the others' does not run, nor one whose adapter finds
-        no slot beside theirs; one may be asked for too many. Raises RuntimeError if another model
-        is active.
+        A step leaves out requests of the batch for whose KV the arena, or for whose adapter the
+        slots have no more room. Raises RuntimeError if another model is active.
         """
-        if self._lent.pool.active != self.name:
+        if self._lease.pool.active != self.name:
             raise RuntimeError(
-                f"shell {self.name} may not step: {self._lent.pool.active} is active"
+                f"engine {self.name} may not step: {self._lease.pool.active} is active"
             )
-        if self._turn != self._lent.pool.turns:
-            self._turn = self._lent.pool.turns
-            prefer_unobstructed(self._lent)
+        if self._turn != self._lease.pool.turns:
+            self._turn = self._lease.pool.turns
+            prefer_unobstructed(self._lease)
         scheduler = self._scheduler
         scheduler.batch = None if batch is None else self._ids(batch)
         scheduler.ran, scheduler.computed = frozenset(), 0
-        outputs = [self._output(o, c) for o in self._engine.step() for c in o.outputs]
+        outputs = [self._output(o, c) for o in self._llm.step() for c in o.outputs]
         ran = frozenset([self._external[i] for i in scheduler.ran if i in self._external])
         for output in outputs:
             if output.finished:
@@ -142,21 +140,21 @@ class Shell:
         return Step(ran, scheduler.computed, tuple(outputs))
 
     def fits(self, batch: Collection[str] | None = None) -> bool:
-        """Tell whether the next step can run the whole batch."""
+        """Return whether the next step can run the whole batch."""
         return self._scheduler.fits(None if batch is None else self._ids(batch))
 
     def give_up_kv(self, batch: Collection[str]) -> None:
-        """Drop the KV of these requests; they are recomputed when they run again."""
+        """Drop the KV of these requests; vLLM recomputes it when they run again."""
         self._scheduler.give_up_kv(self._ids(batch))
 
     def close(self) -> None:
-        """Drop all requests and give the shell's memory back; it cannot be used any more."""
+        """Drop all requests and give the memory back; the engine cannot be used any more."""
         for request_id in list(self._internal):
             self.abort(request_id)
-        config = self._engine.vllm_config
-        self._engine.renderer.shutdown()
-        del self._engine, self._scheduler, self._adapters
-        release_memory(self._lent, config)
+        config = self._llm.vllm_config
+        self._llm.renderer.shutdown()
+        del self._llm, self._scheduler, self._adapters
+        release_memory(self._lease, config)
 
     def _ids(self, batch: Collection[str]) -> set[str]:
         return {internal for ident in batch for internal in self._internal.get(ident, ())}

@@ -1,4 +1,4 @@
-"""What quantized layers keep outside their parameters, where no arena reaches."""
+"""What quantized layers keep outside of their parameters, and therefore outside of the arena."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from vllm import _custom_ops as ops
 
 @contextlib.contextmanager
 def handlers_keep_scales() -> Iterator[None]:
-    """Give oneDNN's int8 layers scales of their own.
+    """Give oneDNN's int8 layers private copies of their scales.
 
-    Such a layer has a handler in C++ with a packed copy of the weight and the address of its
-    scales: those that vLLM passes are gone once the parameter has become a view of the arena.
+    Such a layer has a handler in C++, which holds a packed copy of the weight and the address of
+    the scales. The tensor that vLLM passes is freed when the parameter becomes a view of the arena.
     """
     name = "create_onednn_scaled_mm"
     original: Callable[..., object] = getattr(ops, name)

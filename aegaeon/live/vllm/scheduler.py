@@ -1,4 +1,4 @@
-"""vLLM's scheduler, told by a shell which of its requests a step may run."""
+"""vLLM's scheduler with a batch: the engine names the requests that the next step may run."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ if TYPE_CHECKING:
     from vllm.v1.request import Request
 
 
-class ShellScheduler(Scheduler):  # type: ignore[misc]
-    """vLLM's scheduler, which sees only the batch it is told to run.
+class EngineScheduler(Scheduler):  # type: ignore[misc]
+    """Schedules the requests in `batch` (ids of vLLM, None for all) as if there were no others.
 
-    A request that has to give up its blocks keeps its KV in the host pool, unless `keep_kv` is off:
-    then vLLM recomputes it.
+    After a step `ran` has the requests that it ran and `computed` their tokens. `added` collects
+    the ids of new requests. With `keep_kv` the KV of a preempted request goes to the host pool;
+    without, vLLM recomputes it.
     """
 
     batch: set[str] | None = None
@@ -33,7 +34,7 @@ class ShellScheduler(Scheduler):  # type: ignore[misc]
         self.added: list[str] = []
 
     def add_request(self, request: Request) -> None:
-        """Note the request's internal id: one of several if it asks for n > 1 sequences."""
+        """Add a request and note its id; n > 1 sequences of a user's request are n requests."""
         super().add_request(request)
         self.added.append(request.request_id)
 
@@ -52,7 +53,7 @@ class ShellScheduler(Scheduler):  # type: ignore[misc]
         return output
 
     def give_up_kv(self, ids: Collection[str]) -> None:
-        """Take requests off the device; those with KV in the host pool lose it as well."""
+        """Preempt running requests and drop their KV, on the device and in the host pool."""
         keep, self.keep_kv = self.keep_kv, False
         for request in [r for r in self.running if r.request_id in ids]:
             self.running.remove(request)
@@ -68,7 +69,7 @@ class ShellScheduler(Scheduler):  # type: ignore[misc]
         )
 
     def fits(self, ids: set[str] | None) -> bool:
-        """Tell whether the batch's next step has blocks, and slots for adapters, for all of it."""
+        """Return whether the next step has KV blocks and adapter slots for the whole batch."""
         chosen = self._admitted(ids)
         if chosen is not None:
             wanted = self.requests.keys() if ids is None else ids & self.requests.keys()
@@ -77,7 +78,10 @@ class ShellScheduler(Scheduler):  # type: ignore[misc]
         return self._shortage(ids) <= 0
 
     def _shortage(self, ids: Collection[str] | None) -> int:
-        """Return how many blocks the batch's next step needs beyond those it can get."""
+        """Return how many more blocks the next step needs than are free or held by other requests.
+
+        A number of 0 or less means that the blocks suffice.
+        """
         inside = [r for r in self.requests.values() if ids is None or r.request_id in ids]
         held = [] if ids is None else [r for r in self.running if r.request_id not in ids]
         need = sum([self._missing_blocks(r) for r in inside])
@@ -85,6 +89,7 @@ class ShellScheduler(Scheduler):  # type: ignore[misc]
         return need - int(free) - sum([self._owned_blocks(r) for r in held])
 
     def _hold_back(self) -> tuple[list[Request], list[Request]]:
+        """Take requests outside the batch off vLLM's queues; return the running, the waiting."""
         batch = self._admitted(self.batch)
         if batch is None or batch >= self.requests.keys():
             return [], []
@@ -97,10 +102,10 @@ class ShellScheduler(Scheduler):  # type: ignore[misc]
         return running, waiting
 
     def _admitted(self, batch: set[str] | None) -> set[str] | None:
-        """Return the batch, first come first served, as far as a step has slots for adapters.
+        """Return the part of the batch for which a step has adapter slots, first come first served.
 
-        vLLM looks at waiting requests only: its running ones all ran together, which ours, taking
-        turns, did not.
+        vLLM checks the slots for waiting requests only, because its running requests all ran in one
+        step. Ours take turns, so running requests may need more slots than there are.
         """
         if self.lora_config is None:
             return batch
@@ -118,7 +123,7 @@ class ShellScheduler(Scheduler):  # type: ignore[misc]
         return chosen
 
     def _make_room(self, running: list[Request], waiting: list[Request]) -> None:
-        """Let requests outside the batch go to the host if they own blocks that it needs."""
+        """Preempt requests outside the batch until the batch has the blocks that it needs."""
         if not running:
             return
         inside = [*self.running, *self.waiting]

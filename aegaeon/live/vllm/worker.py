@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import gc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,10 +13,9 @@ from vllm.model_executor.layers import rotary_embedding
 from vllm.platforms import current_platform
 from vllm.v1.kv_cache_layout import KVCacheLayout
 
-from aegaeon.live.instance.device_pool import DevicePool
-from aegaeon.live.instance.kv_store import carve
-from aegaeon.live.memory.kv_arena import KvLayout, Segment
+from aegaeon.live.memory.kv_cache import KvCache, layer_views
 from aegaeon.live.vllm.gemm import packed_gemm, plain_gemm, weight_form
+from aegaeon.live.vllm.lease import Lease, lease_of
 from aegaeon.live.vllm.loading import (
     keeps_private_tensors,
     may_stay_unloaded,
@@ -35,64 +30,20 @@ else:
 
 if TYPE_CHECKING:
     from vllm.config import VllmConfig
-    from vllm.v1.core.block_pool import BlockPool
     from vllm.v1.kv_cache_interface import KVCacheConfig
 
-KEY = "aegaeon"
-_lent: dict[str, Lent] = {}
 
-
-@dataclass
-class Lent:
-    """What a shell borrows on one rank while it is alive; a worker finds it by its key."""
-
-    name: str
-    path: Path
-    pool: DevicePool
-    key: str = ""
-    block_pool: BlockPool | None = None
-
-    def __post_init__(self) -> None:
-        # No other pool of this process uses it.
-        self.key = self.key or f"{self.name}@{id(self.pool):x}"
-
-
-@contextlib.contextmanager
-def lending(lent: Lent) -> Iterator[None]:
-    """Let the workers that are made meanwhile find what they borrow."""
-    _lent[lent.key] = lent
-    try:
-        yield
-    finally:
-        del _lent[lent.key]
-
-
-def lent_to(config: VllmConfig) -> Lent:
-    """Return what a shell with this configuration borrows."""
-    return _lent[config.additional_config[KEY]]
-
-
-def collect(config: VllmConfig | None) -> None:
-    """Free what an engine that is gone has left; its parts refer to one another."""
-    if config is not None:
-        config.compilation_config.static_forward_context.clear()
-    # vLLM hides all that exists from the collector whenever an engine is made.
-    gc.unfreeze()
-    gc.collect()
-    gc.freeze()
-
-
-class ShellWorker(PlatformWorker):  # type: ignore[misc]
+class EngineWorker(PlatformWorker):  # type: ignore[misc]
     """A vLLM worker whose parameters and KV cache are views of a device pool."""
 
     def __init__(self, vllm_config: VllmConfig, *args: object, **kwargs: object) -> None:
         super().__init__(vllm_config, *args, **kwargs)
-        self._lent = lent_to(vllm_config)
+        self._lease = lease_of(vllm_config)
 
     def load_model(self, **kwargs: object) -> None:
         """Load as vLLM does, unless the node's cache has a copy; move every tensor to the arena."""
-        lent = self._lent
-        cached = lent.pool.has_copies(lent.path, weight_form(self.vllm_config))
+        lease = self._lease
+        cached = lease.pool.has_copies(lease.path, weight_form(self.vllm_config))
         if cached and may_stay_unloaded(self.vllm_config):
             with nothing_loaded(self.vllm_config):
                 self._make_model(loaded=False, **kwargs)
@@ -111,17 +62,17 @@ class ShellWorker(PlatformWorker):  # type: ignore[misc]
         rotary_embedding._ROPE_DICT.clear()
 
     def _bind(self, loaded: bool) -> bool:
-        lent, model = self._lent, self.model_runner.model
+        lease, model = self._lease, self.model_runner.model
         if not loaded and keeps_private_tensors(model):
             return False
         form = weight_form(self.vllm_config)
-        return lent.pool.bind(lent.name, lent.path, model, loaded, form)
+        return lease.pool.bind(lease.name, lease.path, model, loaded, form)
 
     def determine_available_memory(self) -> int:
-        """Return the KV arena's size: it is reserved already, for all shells together."""
+        """Return the KV arena's size: it is reserved already, for all engines together."""
         if not current_platform.is_cpu():
             super().determine_available_memory()
-        return self._lent.pool.kv_bytes
+        return self._lease.pool.kv_bytes
 
     def get_supported_kv_cache_layouts(self) -> list[str]:
         """Prefer layouts that keep a block's layers together, so that it is one range of bytes."""
@@ -134,25 +85,25 @@ class ShellWorker(PlatformWorker):  # type: ignore[misc]
     def initialize_from_config(self, kv_cache_config: KVCacheConfig) -> None:
         """Take the KV cache from the arena and tell the store where each block lies."""
         super().initialize_from_config(kv_cache_config)
-        # The worker side of a connector is one per process, which other engines would trip over;
-        # ours has nothing to do.
+        # The worker side of a KV connector is process-wide: a second engine would refuse to start.
+        # The worker side of ours has nothing to do.
         ensure_kv_transfer_shutdown()
-        lent = self._lent
-        lent.pool.store.add(lent.name, _kv_layout(kv_cache_config))
+        pool = self._lease.pool
+        pool.store.add(self._lease.name, _kv_cache(kv_cache_config, pool.kv.bytes))
 
     def _maybe_get_memory_pool_context(self, tag: str) -> AbstractContextManager[object]:
         if tag == "kv_cache":
-            return _KvFromArena(self._lent)
+            return _KvFromArena(self._lease)
         context: AbstractContextManager[object] = super()._maybe_get_memory_pool_context(tag)
         return context
 
 
 class _KvFromArena(TorchFunctionMode):  # type: ignore[misc]
-    """vLLM allocates its KV cache with one `torch.zeros` of int8: answer with the arena's bytes."""
+    """Answers vLLM's allocation of a KV cache, one int8 `torch.zeros`, with the arena's bytes."""
 
-    def __init__(self, lent: Lent) -> None:
+    def __init__(self, lease: Lease) -> None:
         super().__init__()
-        self._lent = lent
+        self._lease = lease
 
     def __torch_function__(
         self,
@@ -163,27 +114,27 @@ class _KvFromArena(TorchFunctionMode):  # type: ignore[misc]
     ) -> object:
         kwargs = kwargs or {}
         if func is torch.zeros and kwargs.get("dtype") is torch.int8:
-            return carve(self._lent.pool.kv, self._lent.name, args[0])
+            return self._lease.pool.kv.carve(self._lease.name, args[0]).view(torch.int8)
         return func(*args, **kwargs)
 
 
-def _kv_layout(config: KVCacheConfig) -> KvLayout:
-    first = config.kv_cache_tensors[0]
+def _kv_cache(config: KVCacheConfig, arena: torch.Tensor) -> KvCache:
+    """Return where in the arena's bytes vLLM has placed each block of the KV cache."""
+    blocks, first = config.num_blocks, config.kv_cache_tensors[0]
     if first.block_stride > first.layer_stride or len(first.layers) == 1:
         # Block-outermost: cache groups overlay each other, and a block has one owner at a time.
-        return KvLayout(config.num_blocks, (Segment(0, first.block_stride, first.block_stride),))
-    layouts = [
-        KvLayout.of_layers(
-            config.num_blocks,
+        return KvCache.of(layer_views(arena, blocks, first.block_stride, 1, 0, first.block_stride))
+    layers = [
+        view
+        for t in config.kv_cache_tensors
+        for view in layer_views(
+            arena,
+            blocks,
             t.block_stride,
             len(t.layers),
             t.layer_stride,
             t.block_stride,
             t.offset,
         )
-        for t in config.kv_cache_tensors
     ]
-    joined = layouts[0]
-    for layout in layouts[1:]:
-        joined = joined + layout
-    return joined
+    return KvCache.of(layers)

@@ -14,13 +14,13 @@ from typing import Any, Literal
 
 from aegaeon.results.config_hash import counted
 from aegaeon.results.record import run_directory
-from aegaeon.results.schema import of_role
+from aegaeon.results.schema import ROWS
 
 MAX_PARAMS = 100
 MAX_PARAM_LENGTH = 500
 MAX_TAG_LENGTH = 5000
 _REFUSED = re.compile(r"[^\w\-./: ]")
-_MEASURES = (*of_role("measure"), "wall_s")
+_MEASURES = (*ROWS.of_role("measure"), "wall_s")
 _ROW_TAGS = ("figure", "system", "source", "hardware", "machine", "config_hash", "git_sha")
 
 
@@ -156,7 +156,7 @@ def _tags(kind: Literal["sweep", "run"], tags: Mapping[str, str]) -> dict[str, s
 
 
 def _settings(row: Mapping[str, Any]) -> dict[str, str]:
-    return {name: str(row[name]) for name in of_role("setting") if name in row}
+    return {name: str(row[name]) for name in ROWS.of_role("setting") if name in row}
 
 
 def _metrics(row: Mapping[str, Any]) -> dict[str, float]:
@@ -181,7 +181,7 @@ def _flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 
 def _limited(params: Mapping[str, str]) -> dict[str, str]:
     """Keep what MLflow takes: settings first, as they are what a sweep varies."""
-    settings = set(of_role("setting"))
+    settings = set(ROWS.of_role("setting"))
     names = sorted(params, key=lambda name: (name not in settings, name))[:MAX_PARAMS]
     return {name: params[name][:MAX_PARAM_LENGTH] for name in names}
 

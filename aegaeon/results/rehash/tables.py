@@ -10,13 +10,12 @@ import pandas as pd
 
 from aegaeon.errors import UserError
 from aegaeon.results.config_hash import config_hash
-from aegaeon.results.detail_schema import DETAILS
 from aegaeon.results.details import details_path, kept, load_details, write_details
 from aegaeon.results.inputs import input_digests
 from aegaeon.results.parquet import write_table
 from aegaeon.results.rehash.runs import new_names
 from aegaeon.results.rehash.version1 import old_hash
-from aegaeon.results.schema import arrow_table
+from aegaeon.results.schema import DETAILS, ROWS
 from aegaeon.results.store import load_stored, stored_path
 
 Points: TypeAlias = Callable[[str], Iterable[Mapping[str, Any]]]
@@ -46,7 +45,7 @@ def translate_stored(experiment: str, runs_root: Path, stored_dir: Path, points:
             changed = True
     renamed = _renamed(rows, names, path)
     if renamed is not None:
-        write_table(arrow_table(renamed, path), path)
+        write_table(ROWS.arrow(renamed, path), path)
     return changed or renamed is not None
 
 

@@ -24,7 +24,7 @@ def all_work(adbs: Adbs, now: float = 0.0) -> list[Prefill | Decode]:
 
 
 def add(adbs: Adbs, ident: int, model: str, tokens: int = 100) -> Request:
-    request = Request(ident, model, 0.0, tokens, 10)
+    request = Request(ident, model, 0.0, tokens)
     adbs.add(request, 0.0)
     return request
 
@@ -79,9 +79,9 @@ def test_one_prefill_runs_beside_decodes_that_share_what_it_leaves():
 
 def test_a_waiting_prompt_asks_for_room_unless_a_prefill_runs():
     adbs = unit()
-    assert adbs.add(Request(0, "a", 0.0, 10, 10), 0.0)
+    assert adbs.add(Request(0, "a", 0.0, 10), 0.0)
     assert all_work(adbs)
-    assert not adbs.add(Request(1, "a", 0.0, 10, 10), 0.0)
+    assert not adbs.add(Request(1, "a", 0.0, 10), 0.0)
 
 
 def test_a_model_beyond_its_quota_waits_and_others_do_not():

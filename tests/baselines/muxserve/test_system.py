@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from aegaeon.core import (
+    Arrival,
     DecodeCost,
     Deployment,
     DeviceSpec,
@@ -44,7 +45,7 @@ def deployment(count: int, rate: float = 0.1, slo: Slo | None = None) -> Deploym
     return Deployment(DEVICE, 16, 8, models, costs, slo or Slo(10.0, 0.1), rates)
 
 
-def workload(count: int, rate: float = 0.1, duration: float = 120.0) -> list[Request]:
+def workload(count: int, rate: float = 0.1, duration: float = 120.0) -> list[Arrival]:
     rng = np.random.default_rng(7)
     total = rng.poisson(count * rate * duration)
     arrivals = np.sort(rng.uniform(0, duration, total))
@@ -52,14 +53,14 @@ def workload(count: int, rate: float = 0.1, duration: float = 120.0) -> list[Req
     outputs = rng.lognormal(5.3, 0.9, total).astype(int) + 1
     names = rng.integers(count, size=total)
     return [
-        Request(i, f"model_{m:03d}", float(t), int(min(a, 8000)), int(min(b, 2000)))
+        Arrival(Request(i, f"model_{m:03d}", float(t), int(min(a, 8000))), int(min(b, 2000)))
         for i, (t, m, a, b) in enumerate(zip(arrivals, names, inputs, outputs, strict=True))
     ]
 
 
 def attainment(done, slo: Slo) -> float:
     arrival = np.array([t.request.arrival for t in done.tracks])
-    wanted = sum(t.request.output_tokens for t in done.tracks)
+    wanted = sum(t.output_tokens for t in done.tracks)
     return float(score(done.recorder.timelines(), arrival, slo).on_time.sum()) / wanted
 
 
@@ -76,19 +77,19 @@ def test_what_is_placed_is_served_in_time(count, rate, scale):
 
 
 def test_models_without_a_placement_are_refused_and_count_as_late():
-    requests = workload(40)
+    arrivals = workload(40)
     market = deployment(40)
-    done = Simulator(MuxServe(), market, requests).run()
+    done = Simulator(MuxServe(), market, arrivals).run()
     placed = {model for spec in done.fleet for model in spec.models}
-    refused = [r for r in requests if r.model not in placed]
+    refused = [a for a in arrivals if a.request.model not in placed]
     assert len(placed) == 32
     assert len(done.refusals) == 8
     assert sum(done.refusals.values()) == len(refused) == sum(t.failed for t in done.tracks)
     assert all(reason.startswith("muxserve: no placement for model_") for reason in done.refusals)
-    served = sum(r.output_tokens for r in requests if r.model in placed)
-    share = served / sum(r.output_tokens for r in requests)
+    served = sum(a.output_tokens for a in arrivals if a.request.model in placed)
+    share = served / sum(a.output_tokens for a in arrivals)
     assert attainment(done, market.slo) == pytest.approx(share, abs=0.005)
-    assert all(t.generated == t.request.output_tokens for t in done.tracks if not t.failed)
+    assert all(t.generated == t.output_tokens for t in done.tracks if not t.failed)
 
 
 def test_relaxed_constants_hold_three_models_per_gpu():
@@ -102,7 +103,7 @@ def test_every_model_has_one_home():
     fleet = system.fleet(market)
     dispatcher = system.dispatcher(market, fleet)
     homes = [
-        dispatcher.place(Request(i, m.name, 0.0, 1, 1), fleet[0].stage, 0.0)
+        dispatcher.place(Request(i, m.name, 0.0, 1), fleet[0].stage, 0.0)
         for i, m in enumerate(market.models)
     ]
     assert sum(isinstance(home, Refusal) for home in homes) == 1
@@ -117,9 +118,9 @@ def test_no_model_at_all_is_the_users_error():
 
 
 def test_a_point_of_figure_11a_takes_a_fraction_of_a_second():
-    requests = workload(32)
+    arrivals = workload(32)
     begin = time.process_time()
-    Simulator(MuxServe(), deployment(32), requests).run()
+    Simulator(MuxServe(), deployment(32), arrivals).run()
     assert time.process_time() - begin < 0.5
 
 

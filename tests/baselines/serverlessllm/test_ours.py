@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -8,7 +10,7 @@ from aegaeon.policy.decode import OUTPUT_RESERVE
 from aegaeon.policy.interface import Placement, Refusal
 from baselines.continuous_batching import ContinuousBatching
 from baselines.serverlessllm.ours import GlobalQueue, ServerlessLLM
-from tests.support.small_market import cost, deployment, requests, simulate, token_times
+from tests.support.small_market import arriving, cost, deployment, simulate, token_times
 
 COSTS = {name: cost() for name in "abcd"}
 
@@ -18,7 +20,10 @@ class Pool:
 
     def __init__(self, gpus=2, kv_bytes=10 * GB, **options):
         system = ServerlessLLM(**options)
+        self.lengths: dict[int, int] = {}
         plan = deployment(COSTS, gpus, kv_bytes, weight_slots=1)
+        if system.oracle:
+            plan = replace(plan, lengths=self.lengths)
         self.queue = system.dispatcher(plan, system.fleet(plan))
         assert isinstance(self.queue, GlobalQueue)
         self.where: dict[int, int] = {}
@@ -26,7 +31,8 @@ class Pool:
         self.all: list[Request] = []
 
     def arrive(self, model, now=0.0, tokens=100, output=50):
-        request = Request(len(self.all), model, now, tokens, output)
+        request = Request(len(self.all), model, now, tokens)
+        self.lengths[request.id] = output
         self.all.append(request)
         answer = self.queue.place(request, Stage.FULL, now)
         if answer is None:
@@ -172,7 +178,7 @@ def test_placements_name_the_request_and_the_gpu():
 def batching(*rows, **options):
     scheduler = ContinuousBatching(**options)
     for i, (model, arrival, tokens) in enumerate(rows):
-        scheduler.add(Request(i, model, arrival, tokens, 5), arrival)
+        scheduler.add(Request(i, model, arrival, tokens), arrival)
     return scheduler
 
 
@@ -194,7 +200,7 @@ def test_prompts_go_first_up_to_the_token_budget():
     assert isinstance(third, Decode)
     assert ids(third) == [0, 1, 2]
     # A new prompt of the model interrupts decoding.
-    assert scheduler.add(Request(9, "a", 0.3, 400, 5), 0.3)
+    assert scheduler.add(Request(9, "a", 0.3, 400), 0.3)
 
 
 def test_a_prompt_above_the_budget_runs_alone():
@@ -223,7 +229,7 @@ def test_prompts_that_found_no_room_are_next():
 
 def test_first_tokens_of_waiting_models_come_only_when_a_gpu_is_free():
     """Head-of-line blocking: the third model waits for a whole request (paper figure 2)."""
-    arrivals = requests(("a", 0.0, 100, 100), ("b", 0.0, 100, 300), ("c", 0.1, 100, 5))
+    arrivals = arriving(("a", 0.0, 100, 100), ("b", 0.0, 100, 300), ("c", 0.1, 100, 5))
     result = simulate(ServerlessLLM(), deployment(COSTS, weight_slots=1), arrivals)
     times = token_times(result)
     assert times[0][-1] == pytest.approx(1.1 + 99 * 0.02)

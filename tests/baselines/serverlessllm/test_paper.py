@@ -5,8 +5,8 @@ import pytest
 
 from aegaeon.core import Decode, Fail, Outcome, Prefill, Request, Stage
 from baselines.serverlessllm.paper import ServerlessLLMPaper
-from baselines.serverlessllm.shortest_batch import ShortestBatchFirst
-from tests.support.small_market import cost, deployment, requests, simulate, token_times
+from baselines.serverlessllm.shortest_batch import ShortestBatchFirst, ShortestBatchOptions
+from tests.support.small_market import arriving, cost, deployment, simulate, token_times
 
 COSTS = {name: cost() for name in "abcd"}
 # 10 GB of weights take a second at this rate, too.
@@ -24,7 +24,7 @@ class Workers:
         self.requests: list[tuple[Request, int]] = []
 
     def place(self, model, now=0.0):
-        request = Request(len(self.requests), model, now, 100, 50)
+        request = Request(len(self.requests), model, now, 100)
         instance = self.policy.place(request, Stage.FULL, now)
         self.requests.append((request, instance))
         return instance
@@ -89,7 +89,7 @@ def test_batches_of_four_and_the_fewest_batches():
 
 
 def test_requests_unserved_for_fifteen_seconds_fail():
-    arrivals = requests(("a", 0.0, 100, 1000), ("b", 1.0, 100, 5), ("b", 10.0, 100, 5))
+    arrivals = arriving(("a", 0.0, 100, 1000), ("b", 1.0, 100, 5), ("b", 10.0, 100, 5))
     result = simulate(PAPER, plan(gpus=1), arrivals)
     # "a" runs until 21.08; by then the first "b" has waited for 20 s, the second for 11 s.
     assert [t.failed for t in result.tracks] == [False, True, False]
@@ -97,14 +97,14 @@ def test_requests_unserved_for_fifteen_seconds_fail():
 
 
 def test_four_run_together_and_the_fifth_waits_for_the_whole_queue_elsewhere():
-    arrivals = requests(*(("a", 0.001 * i, 100, 50) for i in range(5)))
+    arrivals = arriving(*(("a", 0.001 * i, 100, 50) for i in range(5)))
     result = simulate(PAPER, plan(gpus=2), arrivals)
     assert len(result.recorder.switch_s) == 2
     assert not any(t.failed for t in result.tracks)
 
 
 def test_a_prefill_preempts_decoding_and_the_victim_recomputes_its_kv():
-    arrivals = requests(("a", 0.0, 100, 100), ("b", 2.0, 100, 50))
+    arrivals = arriving(("a", 0.0, 100, 100), ("b", 2.0, 100, 50))
     result = simulate(SHORTEST, plan(gpus=1), arrivals)
     times, victim = token_times(result), result.tracks[0]
     # At 2.0 a step ends; "b" loads, prefills and decodes first, as it has less left.
@@ -120,7 +120,7 @@ def test_a_prefill_preempts_decoding_and_the_victim_recomputes_its_kv():
 
 def test_a_preempted_prefill_is_as_long_as_prompt_and_answer_so_far():
     costs = COSTS | {"a": cost(prefill_base_s=0.0, prefill_token_s=0.001)}
-    arrivals = requests(("a", 0.0, 100, 100), ("b", 2.0, 100, 50))
+    arrivals = arriving(("a", 0.0, 100, 100), ("b", 2.0, 100, 50))
     victim = simulate(SHORTEST, deployment(costs, 1, weight_slots=1), arrivals).tracks[0]
     assert victim.prefill_s == pytest.approx(0.1 + 0.001 * (100 + 46))
 
@@ -129,11 +129,14 @@ class Worker:
     """A shortest-batch-first queue whose work takes no time."""
 
     def __init__(self, costs=COSTS):
-        self.queue = ShortestBatchFirst(costs, max_batch=4, drop_after_s=15.0)
+        self.lengths: dict[int, int] = {}
+        options = ShortestBatchOptions(max_batch=4, drop_after_s=15.0)
+        self.queue = ShortestBatchFirst(costs, options, self.lengths)
         self.count = 0
 
     def add(self, model, output=50, tokens=100, now=0.0):
-        assert self.queue.add(Request(self.count, model, now, tokens, output), now)
+        self.lengths[self.count] = output
+        assert self.queue.add(Request(self.count, model, now, tokens), now)
         self.count += 1
 
     def run(self, steps=1, now=0.0):
@@ -191,4 +194,4 @@ def test_a_decode_lasts_until_a_waiting_request_becomes_late():
     worker.add("b", now=1.0)
     work = worker.queue.next_work(3.0)
     assert (work.model, work.quota) == ("a", 13.0)
-    assert worker.queue.next_work(20.0) == Fail((Request(1, "b", 1.0, 100, 50),))
+    assert worker.queue.next_work(20.0) == Fail((Request(1, "b", 1.0, 100),))

@@ -77,9 +77,9 @@ def test_kv_goes_to_the_node_of_the_request_if_there_is_room(bench, lands):
 
 
 def test_a_failed_request_frees_its_place(bench):
-    bench.instances[1].answer = lambda live: [Failed(1.0, live.spec.id, "no shell")]
+    bench.instances[1].answer = lambda live: [Failed(1.0, live.spec.id, "no engine")]
     run = bench.controller(request(0)).run()
-    assert run.tracks[0].failure == "no shell"
+    assert run.tracks[0].failure == "no engine"
     assert (0, Stage.DECODE, 1) in bench.dispatcher.heard
 
 

@@ -38,7 +38,7 @@ class Machine:
     """A device with all tiny models on it, and the clock of the run."""
 
     pool: Any
-    shells: dict[str, Any]
+    engines: dict[str, Any]
     began: float = field(default_factory=time.perf_counter)
 
     def clock(self) -> float:
@@ -48,23 +48,23 @@ class Machine:
         from aegaeon.live.instance.instance import LiveInstance
 
         described = InstanceSpec(0, stage, DEVICE, KV_BYTES, 1e9, weight_slots=2, **spec)
-        return LiveInstance(described, scheduler, self.pool, self.shells, sink, self.clock)
+        return LiveInstance(described, scheduler, self.pool, self.engines, sink, self.clock)
 
     def alone(self, request) -> list[int]:
         """Return what the request's model gives when nothing else runs."""
-        shell = self.shells[request.spec.model]
+        engine = self.engines[request.spec.model]
         self.pool.activate(request.spec.model)
-        shell.add("alone", [*request.prompt, *request.generated], request.params)
+        engine.add("alone", [*request.prompt, *request.generated], request.params)
         tokens: list[int] = []
-        while shell.requests:
-            tokens += [t for o in shell.step(["alone"]).outputs for t in o.token_ids]
+        while engine.requests:
+            tokens += [t for o in engine.step(["alone"]).outputs for t in o.token_ids]
         return tokens
 
 
 @pytest.fixture(scope="session")
 def machines(node, models) -> tuple[Machine, Machine]:
     pools = [node.pool(KV_BYTES) for _ in range(2)]
-    return tuple([Machine(pool, node.shells(pool, models)) for pool in pools])
+    return tuple([Machine(pool, node.engines(pool, models)) for pool in pools])
 
 
 @pytest.fixture(scope="session")
@@ -80,7 +80,7 @@ def crowded(models) -> Iterator[Machine]:
 
     node = TinyNode(slabs=1)
     pool = node.pool(KV_BYTES)
-    yield Machine(pool, node.shells(pool, models, ZOO[:2]))
+    yield Machine(pool, node.engines(pool, models, ZOO[:2]))
     node.close()
 
 
@@ -139,7 +139,7 @@ def make(request) -> Callable[..., Any]:
 
     def build(ident: int, model: str = "qwen-a", n: int = 20, out: int = 12) -> Any:
         prompt = tuple([(31 * ident + 7 * j) % 499 + 1 for j in range(n)])
-        spec = Request(ident, model, 0.0, n, out)
-        return LiveRequest(spec, prompt, {**GREEDY, "max_tokens": out})
+        spec = Request(ident, model, 0.0, n)
+        return LiveRequest(spec, prompt, {**GREEDY, "max_tokens": out}, due=out)
 
     return build

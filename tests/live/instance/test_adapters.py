@@ -19,17 +19,17 @@ LORA = {"enable_lora": True, "max_loras": 2, "max_lora_rank": 8}
 @pytest.fixture(scope="module")
 def pair(node, machines, models):
     """Two devices whose only model takes adapters."""
-    from aegaeon.live.vllm.model_engine import Shell
+    from aegaeon.live.vllm.model_engine import ModelEngine
 
     options = replace(tiny_options(ZOO[0]), extra=LORA)
     made = []
     for machine in machines:
         pool = node.pool()
-        shell = Shell("qwen-a", models / "qwen-a", pool, options)
-        made.append(replace(machine, pool=pool, shells={"qwen-a": shell}))
+        engine = ModelEngine("qwen-a", models / "qwen-a", pool, options)
+        made.append(replace(machine, pool=pool, engines={"qwen-a": engine}))
     yield made
     for machine in made:
-        machine.shells["qwen-a"].close()
+        machine.engines["qwen-a"].close()
 
 
 @pytest.fixture(scope="module")
@@ -39,12 +39,12 @@ def adapters(models):
 
 def alone(machine, request):
     """Return what the request's model and adapter give when nothing else runs."""
-    shell = machine.shells["qwen-a"]
+    engine = machine.engines["qwen-a"]
     machine.pool.activate("qwen-a")
-    shell.add("alone", request.prompt, request.params, adapter=request.adapter)
+    engine.add("alone", request.prompt, request.params, adapter=request.adapter)
     tokens = []
-    while shell.requests:
-        tokens += [t for o in shell.step().outputs for t in o.token_ids]
+    while engine.requests:
+        tokens += [t for o in engine.step().outputs for t in o.token_ids]
     return tokens
 
 

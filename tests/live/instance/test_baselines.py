@@ -49,10 +49,11 @@ class Market:
 
     def __init__(self, system, machines, requests):
         models = tuple(
-            [ModelSpec(name, name, 1e6, 2, 128, 128, 4, 2, 32, 256) for name in machines[0].shells]
+            [ModelSpec(name, name, 1e6, 2, 128, 128, 4, 2, 32, 256) for name in machines[0].engines]
         )
-        costs = dict.fromkeys(machines[0].shells, COST)
-        plan = Deployment(DEVICE, len(machines), 8, models, costs, Slo(1.0, 0.1))
+        costs = dict.fromkeys(machines[0].engines, COST)
+        lengths = {r.spec.id: r.due for r in requests if system.oracle}
+        plan = Deployment(DEVICE, len(machines), 8, models, costs, Slo(1.0, 0.1), lengths=lengths)
         fleet = system.fleet(plan)
         self.dispatcher = system.dispatcher(plan, fleet)
         self.requests = {request.spec.id: request for request in requests}
@@ -102,7 +103,7 @@ class Market:
 @pytest.mark.parametrize("name", SYSTEMS)
 def test_tokens_are_those_of_each_model_alone(name, machines, make, node):
     rng = random.Random(5)
-    names = list(machines[0].shells)
+    names = list(machines[0].engines)
     requests = [
         make(i + 1, rng.choice(names), rng.randrange(3, 120), rng.randrange(1, 60))
         for i in range(24)
@@ -116,7 +117,7 @@ def test_tokens_are_those_of_each_model_alone(name, machines, make, node):
     assert len(market.of(Switched)) >= len(names)
     # Nothing is kept for later: a device's KV is given up, or its requests are done.
     assert market.of(Moved) == []
-    assert not any(shell.requests for machine in machines for shell in machine.shells.values())
+    assert not any(engine.requests for machine in machines for engine in machine.engines.values())
     assert all(use.used == 0 for use in node.host_kv.stats().values())
 
 

@@ -37,7 +37,7 @@ def random_requests(rng, make, names, count):
 
 def test_prefill_and_decode_instances_under_algorithms_1_and_2(machines, make, node):
     first, second = machines
-    names = list(first.shells)
+    names = list(first.engines)
     requests = random_requests(random.Random(3), make, names, 32)
     expected = {r.spec.id: second.alone(r) for r in requests}
     log: list[object] = []
@@ -113,7 +113,7 @@ class RandomScheduler:
 def soak(machine, make, seed, count=24):
     """Run random requests in a random order with random cancellations; check every token."""
     rng = random.Random(seed)
-    names = list(machine.shells)
+    names = list(machine.engines)
     requests = random_requests(rng, make, names, count)
     expected = {r.spec.id: machine.alone(r) for r in requests}
     log: list[object] = []
@@ -137,7 +137,7 @@ def soak(machine, make, seed, count=24):
     for ident, tokens in got.items():
         wanted = expected[ident]
         assert tokens == (wanted[: len(tokens)] if ident in cancelled else wanted), (seed, ident)
-    assert not any(shell.requests for shell in machine.shells.values())
+    assert not any(engine.requests for engine in machine.engines.values())
     return sum([isinstance(event, Switched) for event in log])
 
 

@@ -21,7 +21,7 @@ pytest.importorskip("vllm")
 pytestmark = pytest.mark.live
 
 from aegaeon.live.measure.calibrate import estimate, longest, of_stage, quick, warm_up
-from aegaeon.live.measure.probe import DECODE_STEPS, Bench, Point, Round, Sample
+from aegaeon.live.measure.probe import DECODE_STEPS, Point, Probe, Round, Sample
 
 KV_BYTES = 1 << 20
 COST = ModelCost(
@@ -80,10 +80,10 @@ def test_rounds_stay_within_a_models_limit():
 
 def test_a_round_gives_every_kind_of_sample_and_leaves_nothing(machine, node, device):
     heard = []
-    bench = Bench(instance(0, Stage.DECODE, device), machine.pool, machine.shells, heard.extend)
-    names = list(machine.shells)
+    probe = Probe(instance(0, Stage.DECODE, device), machine.pool, machine.engines, heard.extend)
+    names = list(machine.engines)
     points = [Point(name, tokens, batch) for name in names for tokens, batch in ((8, 1), (40, 3))]
-    found = bench.measure(Round(points, cycles=4))
+    found = probe.measure(Round(points, cycles=4))
     kinds = {(s.kind, s.stage) for s in found}
     assert kinds >= {
         ("prefill", "prefill"), ("decode", "decode"), ("overhead", "decode"),
@@ -97,7 +97,7 @@ def test_a_round_gives_every_kind_of_sample_and_leaves_nothing(machine, node, de
     }
     assert all(s.nbytes > 0 for s in found if s.kind in ("kv_in", "host", "slot"))
     assert heard
-    assert all(not shell.requests for shell in machine.shells.values())
+    assert all(not engine.requests for engine in machine.engines.values())
     assert not any(use.used for use in node.host_kv.stats().values())
 
 

@@ -27,7 +27,7 @@ COST = ModelCost(
 
 
 def live(arrival=0.0, out=2):
-    return LiveRequest(Request(0, "m", arrival, 4, out), (1, 2, 3, 4))
+    return LiveRequest(Request(0, "m", arrival, 4), (1, 2, 3, 4), due=out)
 
 
 class Story:
@@ -116,7 +116,9 @@ def run():
     done.ran(0, Ran(2.0, 3.0, "prefill", "m", (0,), 1, 0.75, 0.125))
     done.ran(0, Ran(4.0, 5.0, "decode", "m", (0,), 1, 1.0, 0.5, 0.5))
     done.depart(5.0)
-    lost = LiveTrack(LiveRequest(Request(1, "n", 1.0, 4, 2), ()), GONE, sent=1.0, failure="full")
+    lost = LiveTrack(
+        LiveRequest(Request(1, "n", 1.0, 4), (), due=2), GONE, sent=1.0, failure="full"
+    )
     samples = [
         PoolSample(0.1, "x", 512, 512, 4096),
         PoolSample(0.1, "x", 128, 0, 4096),

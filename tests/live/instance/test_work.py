@@ -118,7 +118,7 @@ def test_an_arrival_cuts_a_turn_if_the_scheduler_asks(machine, script, events, m
 
     script.works = [Prefill("qwen-a", (a.spec,)), Decode("qwen-a", (a.spec,), LONG)]
     instance = machine.instance(script, sink)
-    instance._flush_s = 0.0
+    instance._outbox._flush_s = 0.0
     instance.accept(a)
     instance.turn()
     script.cut = True
@@ -148,7 +148,7 @@ def test_the_scheduler_hears_of_a_cancelled_request_between_two_works(
         Decode("qwen-a", (b.spec,), 0.0),
     ]
     instance = machine.instance(script, sink)
-    instance._flush_s = 0.0
+    instance._outbox._flush_s = 0.0
     for request in (a, b, c):
         instance.accept(request)
     turns(instance, 2)
@@ -170,7 +170,7 @@ def test_the_scheduler_hears_of_a_cancelled_request_between_two_works(
         (3, "abort"),
         (2, "abort"),
     ]
-    assert not machine.shells["qwen-a"].requests
+    assert not machine.engines["qwen-a"].requests
 
 
 def test_what_a_policy_gives_up_fails(machine, script, events, make):
@@ -182,7 +182,7 @@ def test_what_a_policy_gives_up_fails(machine, script, events, make):
     (failed,) = events.of(Failed)
     assert failed.request == 1
     assert script.outcomes == []
-    assert not machine.shells["qwen-a"].requests
+    assert not machine.engines["qwen-a"].requests
 
 
 def test_a_request_that_no_engine_takes_fails_alone(machine, script, events, make, node):
@@ -193,7 +193,7 @@ def test_a_request_that_no_engine_takes_fails_alone(machine, script, events, mak
     instance.turn()
     first, second = events.of(Failed)
     assert "maximum context length" in first.reason
-    assert "no shell of model nobody" in second.reason
+    assert "no engine of model nobody" in second.reason
     assert script.added == []
     assert node.host_kv.stats()[4096].used == 0
 
@@ -241,7 +241,7 @@ def test_other_ways_to_treat_the_cache_at_a_switch(machine, script, events, make
 
 
 def test_a_full_host_pool_costs_computing_again_and_nothing_else(crowded, script, events, make):
-    names = list(crowded.shells)
+    names = list(crowded.engines)
     requests = [make(i, names[i % 2], n=100, out=30) for i in range(12)]
     expected = [crowded.alone(request) for request in requests]
     instance = crowded.instance(script, events.extend)
@@ -249,8 +249,8 @@ def test_a_full_host_pool_costs_computing_again_and_nothing_else(crowded, script
         instance.accept(request)
     left = {r.spec.id: r.spec for r in requests}
     steps = []
-    for shell in crowded.shells.values():
-        shell.step = noting(shell.step, steps)
+    for engine in crowded.engines.values():
+        engine.step = noting(engine.step, steps)
     works = [Prefill, Decode]
     while left:
         for name in names:
@@ -265,7 +265,7 @@ def test_a_full_host_pool_costs_computing_again_and_nothing_else(crowded, script
     assert events.of(Failed) == []
     # Some KV went to the host and came back; what had no room there was computed again.
     assert sum([move.in_bytes for move in events.of(Moved)]) > 0
-    once = sum([len(r.prompt) + r.spec.output_tokens - 1 for r in requests])
+    once = sum([len(r.prompt) + r.due - 1 for r in requests])
     assert sum([step.computed for step in steps]) > once
     assert all(use.used == 0 for use in crowded.pool.store._pool.stats().values())
 

@@ -21,7 +21,7 @@ from aegaeon.live.measure.switch_cost import run as switch_cost
 from aegaeon.live.measure.switch_cost.run import STAGES, switch_costs
 from aegaeon.live.measure.switch_cost.samples import MIN_MODELS, Sample
 from aegaeon.live.options import SwitchCostOptions
-from aegaeon.results.schema import NAMES, validate_row
+from aegaeon.results.schema import ROWS
 from aegaeon.signals import stoppable
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -88,7 +88,7 @@ def test_the_stored_row_is_of_a_run_that_serves_nothing(monkeypatch):
     result = experiment.run(plan(config, 0))
     assert result.tables["stages"] is lines
     stamp = {"config_hash": "0" * 16, "git_sha": "x", "machine": "m", "wall_s": 1.0}
-    row = validate_row(dict.fromkeys(NAMES) | dict(result.row) | stamp, Path("row"))
+    row = ROWS.row(dict.fromkeys(ROWS.names) | dict(result.row) | stamp, Path("row"))
     assert (row["requests"], row["tokens"], row["source"]) == (0, 0, "live")
     assert row["slo_attainment"] is None
 
@@ -127,7 +127,7 @@ def test_weights_stay_what_they_are(dtype_bytes, tmp_path):
     try:
         for name in ("m0", "m1"):
             bench._pool.activate(name)
-            named = dict(bench._pool.modules[name].named_parameters())
+            named = dict(bench._pool.module(name).named_parameters())
             before = {key: tensor.detach().clone() for key, tensor in named.items()}
             for way in ("tensors", "files"):
                 for tensor in named.values():

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from aegaeon.core import Request
+from aegaeon.core import Arrival, Request
 from aegaeon.live.options import LiveOptions
 from aegaeon.policy.system import Aegaeon
 from baselines.serverlessllm.ours import ServerlessLLM
@@ -50,7 +50,9 @@ class Killer:
 
 def long_requests(count, gap_s=0.05, models=MODELS):
     """Requests that are still decoded when the next ones come."""
-    return [Request(i, f"m{i % models}", gap_s * i, 3 + 7 * i % 50, 80) for i in range(count)]
+    return [
+        Arrival(Request(i, f"m{i % models}", gap_s * i, 3 + 7 * i % 50), 80) for i in range(count)
+    ]
 
 
 def disturbed(system, plan, wanted, killer, folder, **options):
@@ -66,7 +68,7 @@ def disturbed(system, plan, wanted, killer, folder, **options):
     expected = alone(plan, prompts(wanted, seed=4), folder)
     assert {t.request.id: t.tokens for t in done.tracks} == expected
     for track in done.tracks:
-        assert len(track.times) == track.request.output_tokens
+        assert len(track.times) == track.due
         assert track.times == sorted(track.times)
     assert len(done.faults) == len(killer.plan)
     assert sorted(fault.requests for fault in done.faults)[-1] > 0

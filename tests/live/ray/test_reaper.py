@@ -103,7 +103,7 @@ class Holders(RuleBasedStateMachine):
         lost = [r for r in sorted(self.flying) if data.draw(st.booleans())]
         if half_written:
             # Killed between two writes: the counts of some slab are wrong.
-            self.pools[pool]._tables._used[data.draw(st.integers(0, SLABS - 1))] += 1
+            self.pools[pool]._ledger._used[data.draw(st.integers(0, SLABS - 1))] += 1
         gone = [blocks for _, blocks in self.held.pop(pool)]
         gone += [self.flying.pop(r)[1] for r in lost]
         freed = self.agent.release([pool, *map(in_flight, lost)])

@@ -39,8 +39,8 @@ def test_switching_and_preemption_change_no_token_on_two_ranks(instance, given, 
     assert instance.used() == 0
 
 
-def test_a_shell_is_closed_and_made_again_on_all_ranks(instance, given, alone):
-    instance.close_shell("llama")
+def test_an_engine_is_closed_and_made_again_on_all_ranks(instance, given, alone):
+    instance.close_engine("llama")
     instance.make("llama")
     assert instance.switching(given, PARAMS, 1)[0] == alone
     assert instance.used() == 0
@@ -57,7 +57,7 @@ def test_packed_weights_are_switched_and_cached_on_all_ranks(start, models, fold
     assert tokens == alone
     assert switches > 10
     for model in halves:
-        instance.close_shell(model.name)
+        instance.close_engine(model.name)
         instance.make(model.name)
     assert instance.switching(given, PARAMS, 1)[0] == alone
 

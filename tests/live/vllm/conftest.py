@@ -1,4 +1,4 @@
-"""Shells of tiny models on one small device, and vLLM itself as the reference."""
+"""Engines of tiny models on one small device, and vLLM itself as the reference."""
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -32,20 +32,20 @@ def models(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def zoo(node, models) -> Mapping[str, Any]:
-    """Shells of all tiny models on a device whose KV arena holds about one model's requests."""
-    return node.shells(node.pool(), models)
+    """Engines of all tiny models on a device whose KV arena holds about one model's requests."""
+    return node.engines(node.pool(), models)
 
 
 @pytest.fixture
 def pool(zoo) -> Any:
-    return next(iter(zoo.values()))._lent.pool
+    return next(iter(zoo.values()))._lease.pool
 
 
 class Reference:
     """vLLM's own engine, one request at a time: what each model does alone.
 
     In 16 bits kernels round differently, which may decide a token: unless it is to be left
-    `untouched`, it has a shell's.
+    `untouched`, it has an engine's.
     """
 
     def __init__(self, folder: Path, models: Sequence[TinyModel], untouched: bool = False) -> None:

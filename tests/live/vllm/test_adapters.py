@@ -39,25 +39,30 @@ def adapters(zoo, models):
 
 @pytest.fixture(scope="module")
 def own(zoo, node, models):
-    """Make shells that take adapters, and one that does not, on a device of their own."""
-    from aegaeon.live.vllm.model_engine import Shell
+    """Make engines that take adapters, and one that does not, on a device of their own."""
+    from aegaeon.live.vllm.model_engine import ModelEngine
 
     def make(pool=None):
         pool = pool or node.pool()
-        shells = {n: Shell(n, models / n, pool, options(m)) for n, m in MODELS.items()}
-        return shells | {"qwen-b": Shell("qwen-b", models / "qwen-b", pool, tiny_options(ZOO[1]))}
+        engines = {n: ModelEngine(n, models / n, pool, options(m)) for n, m in MODELS.items()}
+        return engines | {
+            "qwen-b": ModelEngine("qwen-b", models / "qwen-b", pool, tiny_options(ZOO[1]))
+        }
 
     return make
 
 
 @pytest.fixture(scope="module")
-def shells(own):
+def engines(own):
     return own()
 
 
 @pytest.fixture(scope="module")
-def expected(reference, models, adapters):
-    """Prompts, and what vLLM's own engine makes of each with one adapter at a time."""
+def expected(engines, reference, models, adapters):
+    """Prompts, and what vLLM's own engine makes of each with one adapter at a time.
+
+    Our engines come first: with them vLLM's operations are corrected in this process.
+    """
     rng = random.Random(5)
     prompts, tokens = {}, {}
     for name, model in MODELS.items():
@@ -72,27 +77,27 @@ def expected(reference, models, adapters):
     return prompts, tokens
 
 
-def add(shells, adapters, prompts, ident, given=(), **more):
-    """Queue a request; `given` are tokens that another shell made of it."""
+def add(engines, adapters, prompts, ident, given=(), **more):
+    """Queue a request; `given` are tokens that another engine made of it."""
     name, kind, _ = ident.split("/")
     kind = None if kind == "None" else kind
     params = {**GREEDY, "max_tokens": more.pop("out", 40 - len(given))}
     prompt = [*prompts[ident], *given]
-    shells[name].add(ident, prompt, params, adapter=adapters[name, kind], **more)
+    engines[name].add(ident, prompt, params, adapter=adapters[name, kind], **more)
 
 
-def finish(shells, rng):
+def finish(engines, rng):
     """Switch after every step or two of random sub-batches; return tokens, and batches cut."""
-    pool = shells["qwen-a"]._lent.pool
+    pool = engines["qwen-a"]._lease.pool
     tokens, cut = {}, 0
-    while waiting := [name for name, shell in shells.items() if shell.requests]:
-        shell = shells[rng.choice(waiting)]
-        pool.activate(shell.name)
+    while waiting := [name for name, engine in engines.items() if engine.requests]:
+        engine = engines[rng.choice(waiting)]
+        pool.activate(engine.name)
         for _ in range(rng.randrange(1, 3)):
-            ids = sorted(shell.requests)
+            ids = sorted(engine.requests)
             batch = rng.sample(ids, rng.randrange(1, len(ids) + 1)) if ids else []
-            fits = shell.fits(batch)
-            step = shell.step(batch)
+            fits = engine.fits(batch)
+            step = engine.step(batch)
             assert bool(step.ran) == bool(batch)
             assert step.ran == set(batch) or not fits
             cut += step.ran != set(batch)
@@ -101,15 +106,15 @@ def finish(shells, rng):
     return tokens, cut
 
 
-def test_adapters_change_tokens_and_switching_does_not(shells, adapters, expected, node):
+def test_adapters_change_tokens_and_switching_does_not(engines, adapters, expected, node):
     prompts, tokens = expected
     moves = []
-    shells["qwen-a"]._lent.pool.store.on_move(moves.append)
+    engines["qwen-a"]._lease.pool.store.on_move(moves.append)
     for ident in prompts:
-        add(shells, adapters, prompts, ident)
+        add(engines, adapters, prompts, ident)
     for i in range(6):
-        shells["qwen-b"].add(f"qwen-b/{i}", [i + 1] * 60, GREEDY)
-    got, cut = finish(shells, random.Random(2))
+        engines["qwen-b"].add(f"qwen-b/{i}", [i + 1] * 60, GREEDY)
+    got, cut = finish(engines, random.Random(2))
     assert {ident: got[ident] for ident in tokens} == tokens
     for name in MODELS:
         for i in range(2):
@@ -120,57 +125,57 @@ def test_adapters_change_tokens_and_switching_does_not(shells, adapters, expecte
     assert all(use.used == 0 for use in node.host_kv.stats().values())
 
 
-def test_more_adapters_than_slots_run_one_after_the_other(shells, adapters, expected):
+def test_more_adapters_than_slots_run_one_after_the_other(engines, adapters, expected):
     prompts, tokens = expected
-    shell = shells["qwen-a"]
-    shell._lent.pool.activate("qwen-a")
+    engine = engines["qwen-a"]
+    engine._lease.pool.activate("qwen-a")
     idents = [f"qwen-a/{kind}/0" for kind in (*NAMES, None)]
     # All are running before they are asked for at once.
     got = {ident: [] for ident in idents}
     for ident in idents:
-        add(shells, adapters, prompts, ident)
-        got[ident] += [t for o in shell.step([ident]).outputs for t in o.token_ids]
-    assert not shell.fits()
-    assert shell.fits(idents[1:])
-    while shell.requests:
-        step = shell.step()
+        add(engines, adapters, prompts, ident)
+        got[ident] += [t for o in engine.step([ident]).outputs for t in o.token_ids]
+    assert not engine.fits()
+    assert engine.fits(idents[1:])
+    while engine.requests:
+        step = engine.step()
         assert len({i for i in step.ran if "None" not in i}) <= SLOTS
         for output in step.outputs:
             got[output.request_id] += output.token_ids
     assert got == {ident: tokens[ident] for ident in idents}
 
 
-def test_kv_made_with_an_adapter_is_continued_with_it(shells, own, adapters, expected, node):
+def test_kv_made_with_an_adapter_is_continued_with_it(engines, own, adapters, expected, node):
     prompts, tokens = expected
     decode, first = own(node.pool(kv_bytes=2 << 20)), {}
     for ident in prompts:
-        add(shells, adapters, prompts, ident, out=1, hand_over=True)
+        add(engines, adapters, prompts, ident, out=1, hand_over=True)
     for name in MODELS:
-        shells[name]._lent.pool.activate(name)
-        while shells[name].requests:
-            first |= {o.request_id: o for o in shells[name].step().outputs}
+        engines[name]._lease.pool.activate(name)
+        while engines[name].requests:
+            first |= {o.request_id: o for o in engines[name].step().outputs}
     for ident, output in first.items():
         assert output.kv.tokens == len(prompts[ident])
         add(decode, adapters, prompts, ident, output.token_ids, kv=output.kv)
     got, _ = finish(decode, random.Random(3))
     assert {ident: [*first[ident].token_ids, *rest] for ident, rest in got.items()} == tokens
     assert all(use.used == 0 for use in node.host_kv.stats().values())
-    for shell in decode.values():
-        shell.close()
+    for engine in decode.values():
+        engine.close()
 
 
-def test_a_dropped_cache_is_computed_again_with_the_adapter(shells, adapters, expected):
+def test_a_dropped_cache_is_computed_again_with_the_adapter(engines, adapters, expected):
     prompts, tokens = expected
-    shell, ident = shells["mistral"], "mistral/b/1"
-    shell._lent.pool.activate("mistral")
-    add(shells, adapters, prompts, ident)
-    got = [t for _ in range(10) for o in shell.step().outputs for t in o.token_ids]
-    shell.give_up_kv([ident])
-    again = shell.step()
+    engine, ident = engines["mistral"], "mistral/b/1"
+    engine._lease.pool.activate("mistral")
+    add(engines, adapters, prompts, ident)
+    got = [t for _ in range(10) for o in engine.step().outputs for t in o.token_ids]
+    engine.give_up_kv([ident])
+    again = engine.step()
     assert again.computed == len(prompts[ident]) + 10
     got += [t for output in again.outputs for t in output.token_ids]
-    while shell.requests:
-        got += [t for output in shell.step().outputs for t in output.token_ids]
+    while engine.requests:
+        got += [t for output in engine.step().outputs for t in output.token_ids]
     assert got == tokens[ident]
 
 
@@ -201,10 +206,10 @@ def spoil(adapter, folder, how):
     ],
 )
 def test_an_adapter_that_cannot_be_used_is_a_users_error(
-    shells, adapters, expected, tmp_path, how, message
+    engines, adapters, expected, tmp_path, how, message
 ):
     prompts, tokens = expected
-    shell = shells["qwen-a"]
+    engine = engines["qwen-a"]
     wrong = {
         "gone": Adapter("gone", str(tmp_path / "nowhere")),
         "a": Adapter("a", str(tmp_path / "elsewhere")),
@@ -216,36 +221,36 @@ def test_an_adapter_that_cannot_be_used_is_a_users_error(
         adapter = TinyAdapter("other").build(wide, tmp_path)
     else:
         adapter = wrong.get(how) or spoil(adapters["qwen-a", "b"], tmp_path, how)
-    shell._lent.pool.activate("qwen-a")
-    add(shells, adapters, prompts, "qwen-a/a/0")
-    got = [t for o in shell.step().outputs for t in o.token_ids]
-    loaded = shell._engine.list_loras()
+    engine._lease.pool.activate("qwen-a")
+    add(engines, adapters, prompts, "qwen-a/a/0")
+    got = [t for o in engine.step().outputs for t in o.token_ids]
+    loaded = engine._llm.list_loras()
     with pytest.raises(UserError, match=message) as caught:
-        shell.add("bad one", prompts["qwen-a/a/0"], GREEDY, adapter=adapter)
+        engine.add("bad one", prompts["qwen-a/a/0"], GREEDY, adapter=adapter)
     assert "request bad one for qwen-a" in str(caught.value)
-    assert shell._engine.list_loras() <= loaded
-    assert set(shell.requests) == {"qwen-a/a/0"}
-    while shell.requests:
-        got += [t for output in shell.step().outputs for t in output.token_ids]
+    assert engine._llm.list_loras() <= loaded
+    assert set(engine.requests) == {"qwen-a/a/0"}
+    while engine.requests:
+        got += [t for output in engine.step().outputs for t in output.token_ids]
     assert got == tokens["qwen-a/a/0"]
 
 
-def test_an_engine_without_adapters_says_so_and_keeps_the_kv(shells, adapters, expected, node):
-    shell = shells["qwen-b"]
+def test_an_engine_without_adapters_says_so_and_keeps_the_kv(engines, adapters, expected, node):
+    engine = engines["qwen-b"]
     with pytest.raises(UserError, match=r"adapter a: the model's engine takes none; .*enable_lora"):
-        shell.add("x", [1, 2, 3], GREEDY, adapter=adapters["qwen-a", "a"])
-    assert not shell.requests
+        engine.add("x", [1, 2, 3], GREEDY, adapter=adapters["qwen-a", "a"])
+    assert not engine.requests
 
 
-def test_a_shell_that_takes_adapters_gives_its_memory_back(node, models, adapters):
-    from aegaeon.live.vllm.model_engine import Shell
+def test_an_engine_that_takes_adapters_gives_its_memory_back(node, models, adapters):
+    from aegaeon.live.vllm.model_engine import ModelEngine
 
     pool = node.pool()
-    shell = Shell("qwen-a", models / "qwen-a", pool, options(ZOO[0]))
-    shell.add("x", [1, 2, 3], GREEDY, adapter=adapters["qwen-a", "a"])
-    shell.step()
-    runner = shell._engine.model_executor.driver_worker.worker.model_runner
+    engine = ModelEngine("qwen-a", models / "qwen-a", pool, options(ZOO[0]))
+    engine.add("x", [1, 2, 3], GREEDY, adapter=adapters["qwen-a", "a"])
+    engine.step()
+    runner = engine._llm.model_executor.driver_worker.worker.model_runner
     kept = [weakref.ref(runner.model), weakref.ref(runner.lora_manager)]
     del runner
-    shell.close()
+    engine.close()
     assert [ref() for ref in kept] == [None, None]

@@ -1,4 +1,4 @@
-"""Making shells: cheap after the first of an architecture, and clear messages when it fails."""
+"""Making engines: cheap after the first of an architecture, and clear messages when it fails."""
 
 import shutil
 import time
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.live
 
 
 def test_a_further_model_of_an_architecture_is_ready_within_a_second(zoo, node, models):
-    from aegaeon.live.vllm.model_engine import Shell
+    from aegaeon.live.vllm.model_engine import ModelEngine
 
     pool = node.pool()
     seconds = []
@@ -23,10 +23,10 @@ def test_a_further_model_of_an_architecture_is_ready_within_a_second(zoo, node, 
         model = replace(ZOO[0], name=f"more-{seed}", seed=50 + seed)
         path = model.build(models)
         began = time.perf_counter()
-        shell = Shell(model.name, path, pool, tiny_options(model))
+        engine = ModelEngine(model.name, path, pool, tiny_options(model))
         seconds.append(time.perf_counter() - began)
-        shell.add("x", [1, 2, 3], GREEDY)
-        assert shell.step().ran == {"x"}
+        engine.add("x", [1, 2, 3], GREEDY)
+        assert engine.step().ran == {"x"}
     # The least of a few: other work on the machine is not ours to measure.
     assert min(seconds) < 1.0
 
@@ -38,20 +38,20 @@ def broken(models, name):
 
 
 def test_a_missing_checkpoint_is_named(zoo, pool, models):
-    from aegaeon.live.vllm.model_engine import Shell
+    from aegaeon.live.vllm.model_engine import ModelEngine
 
     with pytest.raises(UserError, match=r"model gone: .*nowhere holds no config\.json"):
-        Shell("gone", models / "nowhere", pool)
+        ModelEngine("gone", models / "nowhere", pool)
 
 
 def test_a_damaged_checkpoint_is_named_and_the_others_go_on(zoo, pool, models, reference):
-    from aegaeon.live.vllm.model_engine import Shell
+    from aegaeon.live.vllm.model_engine import ModelEngine
 
     path = broken(models, "torn")
     weights = path / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
     with pytest.raises(UserError, match=r"model torn: vLLM cannot run .*torn"):
-        Shell("torn", path, pool, tiny_options(ZOO[0]))
+        ModelEngine("torn", path, pool, tiny_options(ZOO[0]))
     pool.activate("qwen-a")
     zoo["qwen-a"].add("x", [5, 6, 7], GREEDY)
     got = []
@@ -61,14 +61,14 @@ def test_a_damaged_checkpoint_is_named_and_the_others_go_on(zoo, pool, models, r
 
 
 def test_a_model_larger_than_the_arena_is_refused(node, zoo, models):
-    from aegaeon.live.vllm.model_engine import Shell
+    from aegaeon.live.vllm.model_engine import ModelEngine
 
     with pytest.raises(UserError, match=r"model qwen-a: its weights take .* make the arena larger"):
-        Shell("qwen-a", models / "qwen-a", node.pool(slot_bytes=4096), tiny_options(ZOO[0]))
+        ModelEngine("qwen-a", models / "qwen-a", node.pool(slot_bytes=4096), tiny_options(ZOO[0]))
 
 
 def test_a_kv_arena_too_small_for_one_request_is_refused(node, zoo, models):
-    from aegaeon.live.vllm.model_engine import Shell
+    from aegaeon.live.vllm.model_engine import ModelEngine
 
     with pytest.raises(UserError, match=r"model qwen-a: .*max seq len"):
-        Shell("qwen-a", models / "qwen-a", node.pool(kv_bytes=1 << 16), tiny_options(ZOO[0]))
+        ModelEngine("qwen-a", models / "qwen-a", node.pool(kv_bytes=1 << 16), tiny_options(ZOO[0]))

@@ -27,21 +27,21 @@ packing = pytest.mark.skipif(not gemm._has_kernel(), reason="no packed kernel on
 
 @pytest.fixture(scope="module")
 def market(node, tmp_path_factory):
-    """A pool with two weight slots and a shell of each model on it."""
+    """A pool with two weight slots and an engine of each model on it."""
     folder = tmp_path_factory.mktemp("gemm")
     pool = node.pool()
-    return pool, node.shells(pool, folder, list(MODELS.values())), folder
+    return pool, node.engines(pool, folder, list(MODELS.values())), folder
 
 
-def serve(shell, pool):
+def serve(engine, pool):
     """Run one request at a time."""
-    pool.activate(shell.name)
+    pool.activate(engine.name)
     made = []
     for prompt in PROMPTS:
-        shell.add("x", prompt, GREEDY)
+        engine.add("x", prompt, GREEDY)
         made.append([])
-        while shell.requests:
-            made[-1] += [t for output in shell.step().outputs for t in output.token_ids]
+        while engine.requests:
+            made[-1] += [t for output in engine.step().outputs for t in output.token_ids]
     return made
 
 
@@ -52,47 +52,47 @@ def alone(market, reference_of):
     return {name: [reference.tokens(name, prompt) for prompt in PROMPTS] for name in MODELS}
 
 
-def module_of(shell):
-    executor = shell._engine.engine_core.engine_core.model_executor
+def module_of(engine):
+    executor = engine._llm.engine_core.engine_core.model_executor
     return executor.driver_worker.model_runner.model
 
 
 @pytest.mark.parametrize("name", list(MODELS))
 def test_tokens_are_those_of_vllm_alone(name, market, alone):
-    pool, shells, _ = market
-    assert serve(shells[name], pool) == alone[name]
+    pool, engines, _ = market
+    assert serve(engines[name], pool) == alone[name]
 
 
 @pytest.mark.parametrize("name", [name for name in MODELS if name != "full"])
 def test_logits_are_those_of_vllms_own_kernels(name, market, reference_of):
-    pool, shells, folder = market
+    pool, engines, folder = market
     untouched = reference_of(folder, list(MODELS.values()), untouched=True)
     pool.activate(name)
     for prompt in PROMPTS:
         params = {**GREEDY, "max_tokens": 1, "logprobs": 5}
         (expected,) = untouched.run(name, prompt, params).outputs[0].logprobs
-        shells[name].add("x", prompt, params)
-        (output,) = shells[name].step().outputs
+        engines[name].add("x", prompt, params)
+        (output,) = engines[name].step().outputs
         assert output.logprobs is not None
         (got,) = output.logprobs
         assert got == pytest.approx({t: p.logprob for t, p in expected.items()}, abs=0.1)
 
 
 def test_switches_with_prefetching_change_no_token(market, alone):
-    pool, shells, _ = market
+    pool, engines, _ = market
     rng = random.Random(1)
-    for name, shell in shells.items():
+    for name, engine in engines.items():
         for i, prompt in enumerate(PROMPTS):
-            shell.add(f"{name}/{i}", prompt, GREEDY)
+            engine.add(f"{name}/{i}", prompt, GREEDY)
     tokens, prefetched, turns = {}, 0, pool.turns
-    upcoming = rng.choice(list(shells))
-    while waiting := [name for name, shell in shells.items() if shell.requests]:
+    upcoming = rng.choice(list(engines))
+    while waiting := [name for name, engine in engines.items() if engine.requests]:
         name = upcoming if upcoming in waiting else rng.choice(waiting)
         switch = pool.activate(name)
         prefetched += switch is not None and switch.prefetched
         upcoming = rng.choice(waiting)
         pool.prefetch(upcoming)
-        for output in shells[name].step().outputs:
+        for output in engines[name].step().outputs:
             tokens.setdefault(output.request_id, []).extend(output.token_ids)
     assert tokens == {f"{n}/{i}": t for n in MODELS for i, t in enumerate(alone[n])}
     assert pool.turns - turns > 40
@@ -101,10 +101,10 @@ def test_switches_with_prefetching_change_no_token(market, alone):
 
 @packing
 def test_packed_weights_lie_in_the_arena(market):
-    pool, shells, _ = market
+    pool, engines, _ = market
     arena = pool._weights._memory.untyped_storage().data_ptr()
     for name, model in MODELS.items():
-        made = dict(module_of(shells[name]).named_modules())
+        made = dict(module_of(engines[name]).named_modules())
         linear = {key: layer for key, layer in made.items() if hasattr(layer, "cpu_linear")}
         packed = {key for key in linear if linear[key].cpu_linear is gemm.packed_linear}
         plain = set() if model.dtype == "bfloat16" else set(linear)
@@ -114,28 +114,28 @@ def test_packed_weights_lie_in_the_arena(market):
 
 
 @pytest.mark.parametrize("name", ["half-a", "half-tied"])
-def test_a_shell_is_made_of_packed_weights_without_a_checkpoint(name, market, alone, node, reads):
-    from aegaeon.live.vllm.model_engine import Shell
+def test_an_engine_is_made_of_packed_weights_without_a_checkpoint(name, market, alone, node, reads):
+    from aegaeon.live.vllm.model_engine import ModelEngine
 
     _, _, folder = market
     pool = node.pool()
-    shell = Shell(name, folder / name, pool, tiny_options(MODELS[name]))
+    engine = ModelEngine(name, folder / name, pool, tiny_options(MODELS[name]))
     assert reads == []
-    assert serve(shell, pool) == alone[name]
-    shell.close()
+    assert serve(engine, pool) == alone[name]
+    engine.close()
 
 
 @packing
 def test_a_copy_for_another_kernel_is_not_taken(market, alone, node, reads, monkeypatch):
-    from aegaeon.live.vllm.model_engine import Shell
+    from aegaeon.live.vllm.model_engine import ModelEngine
 
     _, _, folder = market
     pool = node.pool()
     monkeypatch.setattr(gemm, "_has_kernel", lambda: False)
-    plain = Shell("plain", folder / "half-a", pool, tiny_options(MODELS["half-a"]))
+    plain = ModelEngine("plain", folder / "half-a", pool, tiny_options(MODELS["half-a"]))
     assert len(reads) == 1
     monkeypatch.undo()
-    packed = Shell("packed", folder / "half-a", pool, tiny_options(MODELS["half-a"]))
+    packed = ModelEngine("packed", folder / "half-a", pool, tiny_options(MODELS["half-a"]))
     assert len(reads) == 1
     assert {len(tokens) for tokens in serve(plain, pool)} == {GREEDY["max_tokens"]}
     assert serve(packed, pool) == alone["half-a"]

@@ -14,9 +14,11 @@ from aegaeon.kv_ledger import PoolFull
 from aegaeon.live.instance.kv_mover import KvMover
 from aegaeon.live.instance.kv_store import NULL_BLOCK, KvStore
 from aegaeon.live.memory.device import CpuDevice
-from aegaeon.live.memory.kv_arena import KvArena, KvLayout, Segment
+from aegaeon.live.memory.kv_arena import KvArena
+from aegaeon.live.memory.kv_cache import KvCache, layer_views
 from aegaeon.live.memory.kv_pool import KvPool
 from aegaeon.live.memory.shared import SharedDirectory
+from aegaeon.live.tp.messages import MoveBack, MoveOut
 from tests.support.fake_device import FakeDevice
 
 pytestmark = pytest.mark.live
@@ -25,40 +27,100 @@ ARENA = 16 * 1024
 SHAPES = {"a": 1024, "b": 1024, "c": 2048, "d": 4096}
 
 
-def layouts():
-    """Block-outermost layouts of three sizes, and one with its layers apart."""
+def caches(arena):
+    """Block-outermost caches of three sizes of block, and one with its layers apart."""
     found = {
-        name: KvLayout(ARENA // size, (Segment(0, size, size),)) for name, size in SHAPES.items()
+        name: KvCache.of(layer_views(arena, ARENA // size, size, 1, 0, size))
+        for name, size in SHAPES.items()
     }
-    return found | {"e": KvLayout.of_layers(8, 1024, 2, ARENA // 2, 1024)}
+    return found | {"e": KvCache.of(layer_views(arena, 8, 1024, 2, ARENA // 2, 1024))}
 
 
-@pytest.mark.parametrize("name", list(layouts()))
+def views(cache, block):
+    return [view[block] for view in cache.views]
+
+
+@pytest.mark.parametrize("name", [*SHAPES, "e"])
 def test_ranks_keep_their_parts_of_a_block_one_after_the_other(name, tmp_path):
-    layout, ranks, count = layouts()[name], 2, 3
+    ranks, count = 2, 3
+    block_bytes = caches(torch.zeros(ARENA, dtype=torch.uint8))[name].block_bytes
     device = CpuDevice()
     with SharedDirectory.create("ranks", tmp_path) as shared:
-        pool = KvPool.create(shared, 2 * ranks * layout.block_bytes, 2, device)
-        offsets = np.array(pool.alloc(ranks * layout.block_bytes, count))
+        pool = KvPool.create(shared, 2 * ranks * block_bytes, 2, device)
+        offsets = np.array(pool.alloc(ranks * block_bytes, count))
         blocks, none = np.array([3, 1, 2]), offsets[:0]
         for rank in range(ranks):
             arena = torch.randint(0, 256, (ARENA,), dtype=torch.uint8)
             before = arena.clone()
-            mover = KvMover(device, arena, pool, rank)
-            mover.add(name, layout)
-            mover.out(name, blocks, offsets)
+            mover = KvMover(device, pool, rank)
+            mover.add(name, caches(arena)[name])
+            mover.move(MoveOut(name, blocks, offsets))
             for block, at in zip(blocks, offsets.tolist(), strict=True):
-                parts = [
-                    before[s.start + block * s.pitch : s.start + block * s.pitch + s.length]
-                    for s in layout.segments
-                ]
-                mine = pool.block(at + rank * layout.block_bytes, layout.block_bytes)
+                parts = [part.flatten() for part in views(caches(before)[name], block)]
+                mine = pool.block(at + rank * block_bytes, block_bytes)
                 assert torch.equal(mine, torch.cat(parts))
-            mover.back(name, none, none, blocks)
+            mover.move(MoveBack(name, none, none, blocks))
             assert not torch.equal(arena, before)
-            mover.back(name, blocks, offsets, none)
+            mover.move(MoveBack(name, blocks, offsets, none))
             assert torch.equal(arena, before)
         pool.close()
+
+
+@pytest.fixture
+def crowded(tmp_path):
+    """A store of four engines, one with room for its blocks in a host pool of one slab."""
+    device = CpuDevice()
+    with SharedDirectory.create("crowded", tmp_path) as shared:
+        pool = KvPool.create(shared, 4096, 1, device)
+        arena = KvArena(device, ARENA)
+        store = KvStore(device, arena, pool)
+        for name, cache in caches(arena.bytes).items():
+            arena.carve(name, ARENA)
+            store.add(name, cache)
+        yield store, arena, pool
+        pool.close()
+
+
+def fill(store, arena):
+    """Let `a` and `c` write blocks that `d` is going to need: 2 and 3 of 4 KiB each."""
+    store.prepare("a", [], [8, 9, 10, 11])
+    store.prepare("c", [], [6, 7])
+    return {name: arena.resident(name).tolist() for name in ("a", "c")}
+
+
+def test_a_step_without_room_for_its_victims_moves_none_of_them(crowded):
+    store, arena, pool = crowded
+    before = fill(store, arena)
+    # The one slab of the host pool takes blocks of one engine only.
+    with pytest.raises(PoolFull):
+        store.prepare("d", [], [2, 3])
+    assert {name: arena.resident(name).tolist() for name in ("a", "c")} == before
+    assert [store.evictions(name) for name in ("a", "c")] == [0, 0]
+    assert sum(use.used for use in pool.stats().values()) == 0
+    # What was reserved for the first victim has been freed.
+    store.evict("c")
+    assert sum(use.used for use in pool.stats().values()) == 4096
+
+
+def test_an_engine_gives_blocks_up_when_all_victims_have_left(crowded):
+    store, arena, pool = crowded
+    fill(store, arena)
+    seen = []
+
+    def give_up(blocks):
+        # All victims are off the device: the freed blocks are `drop`ped in mid-call, as vLLM does.
+        seen.append((blocks, arena.resident("a").tolist(), arena.resident("c").tolist()))
+        store.drop("c", [*blocks, 1])
+        store.prepare("b", [], [1])
+
+    store.on_full("a", give_up)
+    store.on_full("c", give_up)
+    store.prepare("d", [], [2, 3])
+    assert seen == [([6, 7], [], [])]
+    assert arena.resident("d").tolist() == [2, 3]
+    assert arena.resident("b").tolist() == [1]
+    assert [store.evictions(name) for name in ("a", "c")] == [1, 1]
+    assert sum(use.used for use in pool.stats().values()) == 4096
 
 
 class Blocks(RuleBasedStateMachine):
@@ -71,42 +133,39 @@ class Blocks(RuleBasedStateMachine):
         self.pool = KvPool.create(self.shared, 8192, 12, self.device)
         self.arena = KvArena(self.device, ARENA)
         self.store = KvStore(self.device, self.arena, self.pool)
-        self.layouts = layouts()
-        for name, layout in self.layouts.items():
-            self.arena.carve(name, layout.end)
-            self.store.add(name, layout)
+        self.caches = caches(self.arena.bytes)
+        for name, cache in self.caches.items():
+            self.arena.carve(name, ARENA)
+            self.store.add(name, cache)
         self.requests = {}
         self.away = []
         self.stamp = 0
 
-    def free_blocks(self, shell):
-        taken = {b for (s, _), blocks in self.requests.items() if s == shell for b in blocks}
-        return [b for b in range(1, self.layouts[shell].blocks) if b not in taken]
+    def free_blocks(self, engine):
+        taken = {b for (s, _), blocks in self.requests.items() if s == engine for b in blocks}
+        return [b for b in range(1, self.caches[engine].blocks) if b not in taken]
 
-    def views(self, shell, block):
-        return [
-            self.arena.bytes[s.start + block * s.pitch : s.start + block * s.pitch + s.length]
-            for s in self.layouts[shell].segments
-        ]
+    def views(self, engine, block):
+        return views(self.caches[engine], block)
 
-    def write(self, shell, block):
+    def write(self, engine, block):
         """Fill a block with a new number, as a kernel of the model would, on the compute stream."""
         self.stamp = self.stamp % 250 + 1
         value = self.stamp
-        for view in self.views(shell, block):
+        for view in self.views(engine, block):
             self.device.compute().launch(lambda view=view: view.fill_(value))
         return value
 
-    @rule(shell=st.sampled_from("abcde"), count=st.integers(1, 3))
-    def begin(self, shell, count):
-        free = self.free_blocks(shell)[:count]
+    @rule(engine=st.sampled_from("abcde"), count=st.integers(1, 3))
+    def begin(self, engine, count):
+        free = self.free_blocks(engine)[:count]
         if len(free) == count:
             try:
-                self.store.prepare(shell, [], free)
+                self.store.prepare(engine, [], free)
             except PoolFull:
                 return
-            ident = (shell, self.stamp * 1000 + len(self.requests) + len(self.away))
-            self.requests[ident] = {block: self.write(shell, block) for block in free}
+            ident = (engine, self.stamp * 1000 + len(self.requests) + len(self.away))
+            self.requests[ident] = {block: self.write(engine, block) for block in free}
 
     @precondition(lambda self: self.requests)
     @rule(data=st.data())
@@ -155,10 +214,10 @@ class Blocks(RuleBasedStateMachine):
         else:
             self.store.discard(kv)
 
-    @rule(shell=st.sampled_from("abcde"))
-    def evict(self, shell):
+    @rule(engine=st.sampled_from("abcde"))
+    def evict(self, engine):
         try:
-            self.store.evict(shell)
+            self.store.evict(engine)
         except PoolFull:
             return
 
@@ -169,8 +228,8 @@ class Blocks(RuleBasedStateMachine):
                 stream.advance()
 
     def teardown(self):
-        for (shell, _), blocks in self.requests.items():
-            self.store.drop(shell, blocks)
+        for (engine, _), blocks in self.requests.items():
+            self.store.drop(engine, blocks)
         for _, kv, _ in self.away:
             self.store.discard(kv)
         self.device.run_all()

@@ -42,31 +42,31 @@ def quantized(request, zoo, tmp_path_factory, reference):
 
 @pytest.fixture(scope="module")
 def others(zoo, node, models):
-    """Shells that take turns with the quantized one, three models in two weight slots."""
-    from aegaeon.live.vllm.model_engine import Shell
+    """Engines that take turns with the quantized one, three models in two weight slots."""
+    from aegaeon.live.vllm.model_engine import ModelEngine
 
     pool = node.pool()
-    made = [Shell(m.name, models / m.name, pool, tiny_options(m)) for m in ZOO[:2]]
+    made = [ModelEngine(m.name, models / m.name, pool, tiny_options(m)) for m in ZOO[:2]]
     yield made
-    for shell in made:
-        shell.close()
+    for engine in made:
+        engine.close()
 
 
-def tokens(shell, others, rng):
-    """Run PROMPTS, one at a time, with turns of the other shells in between."""
-    pool = shell._lent.pool
+def tokens(engine, others, rng):
+    """Run PROMPTS, one at a time, with turns of the other engines in between."""
+    pool = engine._lease.pool
     got = [[] for _ in PROMPTS]
     for i, prompt in enumerate(PROMPTS):
-        shell.add(str(i), prompt, PARAMS)
-    while shell.requests:
+        engine.add(str(i), prompt, PARAMS)
+    while engine.requests:
         other = rng.choice(others)
         if not other.requests:
             other.add("o", [rng.randrange(1, 500) for _ in range(9)], GREEDY)
         pool.activate(other.name)
         other.step()
-        pool.activate(shell.name)
+        pool.activate(engine.name)
         # Alone, as in the reference: in 16 bits the size of a batch may change a token.
-        for output in shell.step([rng.choice(sorted(shell.requests))]).outputs:
+        for output in engine.step([rng.choice(sorted(engine.requests))]).outputs:
             got[int(output.request_id)] += output.token_ids
     for other in others:
         other.abort("o")
@@ -79,25 +79,25 @@ def in_arena(tensor, pool):
 
 
 def test_switching_changes_no_token_of_a_quantized_model(quantized, others, reads):
-    from aegaeon.live.vllm.model_engine import Shell
+    from aegaeon.live.vllm.model_engine import ModelEngine
 
     kind, model, path, expected = quantized
-    pool, rng = others[0]._lent.pool, random.Random(1)
+    pool, rng = others[0]._lease.pool, random.Random(1)
     for made in (1, 2):
-        shell = Shell(kind, path, pool, tiny_options(model))
+        engine = ModelEngine(kind, path, pool, tiny_options(model))
         # Takes the place of what loading freed, so that a stale address shows.
         held = [torch.full((size,), torch.nan) for size in (128, 256) for _ in range(99)]
-        assert tokens(shell, others, rng) == expected
+        assert tokens(engine, others, rng) == expected
         # The host cache has a copy by the second time, which may not be all there is.
         assert len(reads) == made
-        layer = _model(shell).model.layers[0].self_attn.qkv_proj
+        layer = _model(engine).model.layers[0].self_attn.qkv_proj
         weight = getattr(layer, FORMATS[kind].weight)
         assert (weight is None) == (kind in PRIVATE)
         assert weight is None or in_arena(weight, pool)
         assert in_arena(layer.bias, pool)
         del layer, weight, held
-        shell.close()
+        engine.close()
 
 
-def _model(shell):
-    return shell._engine.model_executor.driver_worker.worker.model_runner.model
+def _model(engine):
+    return engine._llm.model_executor.driver_worker.worker.model_runner.model

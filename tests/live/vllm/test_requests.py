@@ -29,17 +29,17 @@ REQUESTS: dict[str, dict[str, Any]] = {
 }
 
 
-def collect(shells, rng):
+def collect(engines, rng):
     """Run everything, switching after every step or two; return outputs by request and index."""
-    pool = next(iter(shells.values()))._lent.pool
+    pool = next(iter(engines.values()))._lease.pool
     outputs = {}
-    while waiting := [name for name, shell in shells.items() if shell.requests]:
+    while waiting := [name for name, engine in engines.items() if engine.requests]:
         name = rng.choice(waiting)
         pool.activate(name)
         for _ in range(rng.randrange(1, 3)):
-            ids = sorted(shells[name].requests)
+            ids = sorted(engines[name].requests)
             batch = rng.sample(ids, rng.randrange(1, len(ids) + 1)) if ids else []
-            for output in shells[name].step(batch).outputs:
+            for output in engines[name].step(batch).outputs:
                 outputs.setdefault((output.request_id, output.index), []).append(output)
     return outputs
 
@@ -47,9 +47,9 @@ def collect(shells, rng):
 def test_every_kind_of_request_is_served_as_by_vllm(zoo, reference):
     # In 16 bits the size of a batch alone may change a sampled token, in vLLM too.
     zoo = {name: zoo[name] for name in ("qwen-a", "qwen-b")}
-    for name, shell in zoo.items():
+    for name, engine in zoo.items():
         for kind, params in REQUESTS.items():
-            shell.add(f"{name} {kind}", PROMPT, params)
+            engine.add(f"{name} {kind}", PROMPT, params)
     outputs = collect(zoo, random.Random(1))
     for name in zoo:
         for kind, params in REQUESTS.items():
@@ -70,17 +70,17 @@ def test_every_kind_of_request_is_served_as_by_vllm(zoo, reference):
 
 def test_another_engine_continues_from_the_first_token(zoo, node, models, reference):
     decode_pool = node.pool()
-    decode = node.shells(decode_pool, models)
-    pool = zoo["llama"]._lent.pool
+    decode = node.engines(decode_pool, models)
+    pool = zoo["llama"]._lease.pool
     rng = random.Random(4)
-    for name, shell in zoo.items():
+    for name, engine in zoo.items():
         prompts = [[rng.randrange(1, 500) for _ in range(n)] for n in (5, 31, 32, 33, 64, 150)]
         pool.activate(name)
         first = {}
         for i, prompt in enumerate(prompts):
-            shell.add(str(i), prompt, {**GREEDY, "max_tokens": 1}, hand_over=True)
-        while shell.requests:
-            first |= {int(o.request_id): o for o in shell.step().outputs}
+            engine.add(str(i), prompt, {**GREEDY, "max_tokens": 1}, hand_over=True)
+        while engine.requests:
+            first |= {int(o.request_id): o for o in engine.step().outputs}
         decode_pool.activate(name)
         other = decode[name]
         got = {i: list(output.token_ids) for i, output in first.items()}
@@ -96,8 +96,8 @@ def test_another_engine_continues_from_the_first_token(zoo, node, models, refere
 
 
 def test_handed_over_tokens_equal_those_of_one_engine(zoo, node, models, reference):
-    pools = [zoo["qwen-a"]._lent.pool, node.pool(kv_bytes=2 << 20)]
-    engines = [zoo, node.shells(pools[1], models)]
+    pools = [zoo["qwen-a"]._lease.pool, node.pool(kv_bytes=2 << 20)]
+    engines = [zoo, node.engines(pools[1], models)]
     rng = random.Random(9)
     prompts = {
         f"{m} {i}": [rng.randrange(1, 500) for _ in range(9 + 40 * i)]
@@ -107,14 +107,14 @@ def test_handed_over_tokens_equal_those_of_one_engine(zoo, node, models, referen
     first = {}
     for ident, prompt in prompts.items():
         zoo[ident.split()[0]].add(ident, prompt, {**GREEDY, "max_tokens": 1}, hand_over=True)
-    for name, shell in zoo.items():
+    for name, engine in zoo.items():
         pools[0].activate(name)
-        while shell.requests:
-            first |= {o.request_id: o for o in shell.step().outputs}
+        while engine.requests:
+            first |= {o.request_id: o for o in engine.step().outputs}
     for ident, output in first.items():
-        shell = engines[1][ident.split()[0]]
+        engine = engines[1][ident.split()[0]]
         prompt = [*prompts[ident], *output.token_ids]
-        shell.add(ident, prompt, {**GREEDY, "max_tokens": 39}, output.kv)
+        engine.add(ident, prompt, {**GREEDY, "max_tokens": 39}, output.kv)
     outputs = collect(engines[1], rng)
     for ident, prompt in prompts.items():
         rest = [t for o in outputs[(ident, 0)] for t in o.token_ids]
@@ -125,12 +125,12 @@ def test_handed_over_tokens_equal_those_of_one_engine(zoo, node, models, referen
 
 def test_handed_over_cache_that_nobody_wants_is_freed(zoo, pool, node):
     pool.activate("qwen-a")
-    shell = zoo["qwen-a"]
-    shell.add("x", PROMPT, {**GREEDY, "max_tokens": 1}, hand_over=True)
-    (output,) = shell.step().outputs
+    engine = zoo["qwen-a"]
+    engine.add("x", PROMPT, {**GREEDY, "max_tokens": 1}, hand_over=True)
+    (output,) = engine.step().outputs
     assert output.kv.nbytes > 0
-    shell.add("y", [*PROMPT, *output.token_ids], GREEDY, output.kv)
-    shell.abort("y")
+    engine.add("y", [*PROMPT, *output.token_ids], GREEDY, output.kv)
+    engine.abort("y")
     assert all(use.used == 0 for use in node.host_kv.stats().values())
 
 

@@ -10,21 +10,21 @@ pytest.importorskip("vllm")
 pytestmark = pytest.mark.live
 
 
-def finish(shells, rng, turns_of=3):
+def finish(engines, rng, turns_of=3):
     """Run random sub-batches of random models for a few steps each; return tokens, switches."""
-    pool = next(iter(shells.values()))._lent.pool
+    pool = next(iter(engines.values()))._lease.pool
     before = pool.turns
     tokens = {}
-    while waiting := [name for name, shell in shells.items() if shell.requests]:
+    while waiting := [name for name, engine in engines.items() if engine.requests]:
         name = rng.choice(waiting)
-        shell = shells[name]
+        engine = engines[name]
         pool.activate(name)
         for _ in range(rng.randrange(1, turns_of)):
-            ids = sorted(shell.requests)
+            ids = sorted(engine.requests)
             if not ids:
                 break
             batch = rng.sample(ids, rng.randrange(1, len(ids) + 1))
-            step = shell.step(batch)
+            step = engine.step(batch)
             assert step.ran <= set(batch)
             assert step.ran
             for output in step.outputs:
@@ -68,13 +68,13 @@ def test_three_hundred_switches_change_no_token(zoo, pool, node, expected):
 
 def test_tokens_depend_on_the_cache(zoo, pool, expected):
     prompts, tokens = expected
-    shell = zoo["qwen-a"]
+    engine = zoo["qwen-a"]
     pool.activate("qwen-a")
-    shell.add("x", prompts["qwen-a"][0], GREEDY)
-    got = [t for output in shell.step().outputs for t in output.token_ids]
+    engine.add("x", prompts["qwen-a"][0], GREEDY)
+    got = [t for output in engine.step().outputs for t in output.token_ids]
     pool.kv.bytes.zero_()
-    while shell.requests:
-        got += [t for output in shell.step().outputs for t in output.token_ids]
+    while engine.requests:
+        got += [t for output in engine.step().outputs for t in output.token_ids]
     assert got[0] == tokens["qwen-a/0"][0]
     assert got != tokens["qwen-a/0"]
 
@@ -94,15 +94,15 @@ def test_nothing_moves_while_nothing_conflicts(zoo, pool, expected):
 def test_a_batch_that_outgrows_the_arena_is_cut_short(zoo, pool, expected):
     prompts, tokens = expected
     pool.activate("mistral")
-    shell = zoo["mistral"]
+    engine = zoo["mistral"]
     for i in range(3):
         for k, prompt in enumerate(prompts["mistral"]):
-            shell.add(f"{i}/{k}", prompt, GREEDY)
+            engine.add(f"{i}/{k}", prompt, GREEDY)
     got, left_out, computed = {}, 0, 0
-    while shell.requests:
-        batch = set(shell.requests)
-        fits = shell.fits(batch)
-        step = shell.step(batch)
+    while engine.requests:
+        batch = set(engine.requests)
+        fits = engine.fits(batch)
+        step = engine.step(batch)
         assert step.ran
         assert not fits or step.ran == batch
         left_out += step.ran != batch
@@ -120,17 +120,17 @@ def test_a_batch_that_outgrows_the_arena_is_cut_short(zoo, pool, expected):
 def test_a_dropped_cache_is_computed_again(zoo, pool, expected):
     prompts, tokens = expected
     pool.activate("qwen-a")
-    shell = zoo["qwen-a"]
-    shell.add("x", prompts["qwen-a"][1], GREEDY)
+    engine = zoo["qwen-a"]
+    engine.add("x", prompts["qwen-a"][1], GREEDY)
     got = []
     for _ in range(10):
-        got += [t for output in shell.step().outputs for t in output.token_ids]
-    shell.give_up_kv(["x"])
-    again = shell.step()
+        got += [t for output in engine.step().outputs for t in output.token_ids]
+    engine.give_up_kv(["x"])
+    again = engine.step()
     assert again.computed == len(prompts["qwen-a"][1]) + 10
     got += [t for output in again.outputs for t in output.token_ids]
-    while shell.requests:
-        got += [t for output in shell.step().outputs for t in output.token_ids]
+    while engine.requests:
+        got += [t for output in engine.step().outputs for t in output.token_ids]
     assert got == tokens["qwen-a/1"]
 
 
@@ -140,19 +140,19 @@ def test_without_room_on_the_host_requests_are_computed_again(zoo, models, expec
     prompts, tokens = expected
     small = TinyNode(slab_bytes=1 << 16, slabs=1)
     pool = small.pool(kv_bytes=10 << 15)
-    shell = small.shells(pool, models, ZOO[:1])["qwen-a"]
+    engine = small.engines(pool, models, ZOO[:1])["qwen-a"]
     for i, prompt in enumerate(prompts["qwen-a"]):
-        shell.add(f"qwen-a/{i}", prompt, GREEDY)
+        engine.add(f"qwen-a/{i}", prompt, GREEDY)
     got, computed = {}, 0
-    while shell.requests:
-        step = shell.step(set(shell.requests))
+    while engine.requests:
+        step = engine.step(set(engine.requests))
         computed += step.computed
         for output in step.outputs:
             got.setdefault(output.request_id, []).extend(output.token_ids)
     assert got == {ident: tokens[ident] for ident in got}
     assert computed > sum(len(prompt) + 39 for prompt in prompts["qwen-a"])
-    shell.add("x", [7] * 150, {**GREEDY, "max_tokens": 1}, hand_over=True)
-    (output,) = shell.step().outputs
+    engine.add("x", [7] * 150, {**GREEDY, "max_tokens": 1}, hand_over=True)
+    (output,) = engine.step().outputs
     assert output.finished
     assert output.kv is None
     small.close()

@@ -22,9 +22,9 @@ from aegaeon.live.memory.weight_cache import WeightCache
 from aegaeon.live.options import SwitchCostOptions
 from aegaeon.live.preflight.checkpoints import DTYPES
 from aegaeon.live.tiny import tiny_model
-from aegaeon.live.vllm.engine import ShellOptions
+from aegaeon.live.vllm.engine import ModelEngineOptions
 from aegaeon.live.vllm.gemm import pack_again
-from aegaeon.live.vllm.model_engine import Shell
+from aegaeon.live.vllm.model_engine import ModelEngine
 
 _SLAB_BYTES = 1 << 20
 
@@ -42,28 +42,6 @@ def candidates(
     return found
 
 
-class _Pool(DevicePool):
-    """A device pool that shows whose tensors it lent and where their host copies are."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
-        super().__init__(*args, **kwargs)
-        self.modules: dict[str, Any] = {}
-
-    def bind(
-        self,
-        model: str,
-        checkpoint: Path,
-        module: torch.nn.Module,
-        loaded: bool,
-        form: str = "",
-    ) -> bool:
-        self.modules[model] = module
-        return super().bind(model, checkpoint, module, loaded, form)
-
-    def packed(self, model: str) -> torch.Tensor:
-        return self._host[model].bytes
-
-
 class SwitchBench:
     """Engines of all candidates on one device with two weight slots."""
 
@@ -74,7 +52,7 @@ class SwitchBench:
         largest = max([candidate.spec.weight_bytes for candidate in found])
         slot = slot_bytes_for(largest)
         self._host_kv = KvPool.create(self._shared, _SLAB_BYTES, 1, device)
-        self._pool = _Pool(
+        self._pool = DevicePool(
             device,
             WeightCache(self._shared, len(found) * 2 * slot, device),
             self._host_kv,
@@ -83,7 +61,7 @@ class SwitchBench:
             weight_slots=2,
         )
         self._found = {candidate.spec.name: candidate for candidate in found}
-        self._shells = {name: self._shell(c, options) for name, c in self._found.items()}
+        self._engines = {name: self._engine(c, options) for name, c in self._found.items()}
         self._scattered = {name: self._copies(name) for name in self._found}
         self._target = device.reserve(slot)
         self._turn = 0
@@ -110,16 +88,16 @@ class SwitchBench:
         self._host_kv.close()
         self._shared.close()
 
-    def _shell(self, candidate: Candidate, options: SwitchCostOptions) -> Shell:
-        made = ShellOptions(
+    def _engine(self, candidate: Candidate, options: SwitchCostOptions) -> ModelEngine:
+        made = ModelEngineOptions(
             dtype=candidate.dtype, max_model_len=candidate.max_len, block_size=options.block_size
         )
-        return Shell(candidate.spec.name, Path(candidate.path), self._pool, made)
+        return ModelEngine(candidate.spec.name, Path(candidate.path), self._pool, made)
 
     def _copies(self, name: str) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """Return the model's tensors, each with an ordinary host copy; tied ones once."""
         self._pool.activate(name)
-        named = self._pool.modules[name].state_dict(keep_vars=True)
+        named = self._pool.module(name).state_dict(keep_vars=True)
         return [(tensor, tensor.detach().to("cpu", copy=True)) for tensor in named.values()]
 
     def _ways(self, name: str) -> dict[str, Callable[[], object]]:
@@ -129,7 +107,7 @@ class SwitchBench:
         return {
             "memcpy": lambda: self._device.compute().copy(target, packed),
             "tensors": lambda: _copy_each(self._scattered[name]),
-            "files": lambda: _read_files(self._pool.modules[name], Path(self._found[name].path)),
+            "files": lambda: _read_files(self._pool.module(name), Path(self._found[name].path)),
         }
 
     def _sample(self, way: str, name: str, work: Callable[[], object]) -> Sample:

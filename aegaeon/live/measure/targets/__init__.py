@@ -1,7 +1,7 @@
-"""The live engine's targets, measured on this machine: `aegaeon bench live`.
+"""The live backend's targets, measured on this machine: `aegaeon bench live`.
 
-All are ratios or small absolute times within one process, taken in interleaved rounds, so that the
-same command says whether they are reached on any machine.
+All are ratios or small absolute times within one process, taken in interleaved rounds, so the same
+command says on any machine whether they are reached.
 """
 
 from aegaeon import paths

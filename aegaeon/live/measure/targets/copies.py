@@ -13,7 +13,8 @@ from aegaeon.live.measure.memory import PREFETCHED_TARGET, SWITCH_TARGET
 from aegaeon.live.measure.memory import measure as measure_switches
 from aegaeon.live.measure.targets.numbers import Number, in_turns
 from aegaeon.live.memory.device import Device
-from aegaeon.live.memory.kv_arena import KvArena, KvLayout
+from aegaeon.live.memory.kv_arena import KvArena
+from aegaeon.live.memory.kv_cache import KvCache, layer_views
 from aegaeon.live.memory.kv_pool import KvPool
 from aegaeon.live.memory.shared import SharedDirectory
 
@@ -35,10 +36,20 @@ class Blocks:
         return _MOVED_BYTES // self.block_bytes
 
     @property
-    def layout(self) -> KvLayout:
-        """The layout of twice as many blocks, and block 0 that is nobody's."""
-        blocks, piece = 2 * self.moved + 1, self.block_bytes // self.layers
-        return KvLayout.of_layers(blocks, piece, self.layers, blocks * piece, piece)
+    def count(self) -> int:
+        """How many blocks an engine has: twice as many as move, and the null block."""
+        return 2 * self.moved + 1
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all blocks."""
+        return self.count * self.block_bytes
+
+    def cache(self, arena: KvArena) -> KvCache:
+        """Return an engine's blocks in an arena, from its first byte."""
+        page = self.block_bytes // self.layers
+        views = layer_views(arena.bytes, self.count, page, self.layers, self.count * page, page)
+        return KvCache.of(views)
 
     def __str__(self) -> str:
         apart = f" in {self.layers} layers" if self.layers > 1 else ""
@@ -69,7 +80,7 @@ def kv_restore(device: Device, rounds: int, blocks: Blocks) -> Number:
     moves: list[KvMove] = []
     with SharedDirectory.create("bench-kv") as shared:
         pool = KvPool.create(shared, 2 * _MOVED_BYTES, 2, device)
-        store = _store(device, pool, blocks.layout)
+        store = _store(device, pool, blocks)
         store.on_move(moves.append)
         rng = random.Random(0)
 
@@ -97,13 +108,13 @@ def kv_restore(device: Device, rounds: int, blocks: Blocks) -> Number:
     return Number(f"KV restore / memcpy, {blocks}", ratio, at_most=KV_TARGET, details=on)
 
 
-def _store(device: Device, pool: KvPool, layout: KvLayout) -> KvStore:
-    """Return a store of two shells whose blocks overlay each other."""
-    arena = KvArena(device, layout.end)
+def _store(device: Device, pool: KvPool, blocks: Blocks) -> KvStore:
+    """Return a store of two engines whose blocks overlay each other."""
+    arena = KvArena(device, blocks.nbytes)
     store = KvStore(device, arena, pool)
-    for shell in ("a", "b"):
-        arena.carve(shell, layout.end)
-        store.add(shell, layout)
+    for engine in ("a", "b"):
+        arena.carve(engine, blocks.nbytes)
+        store.add(engine, blocks.cache(arena))
     return store
 
 

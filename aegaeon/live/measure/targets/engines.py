@@ -19,7 +19,7 @@ from aegaeon.live.memory.kv_pool import KvPool
 from aegaeon.live.memory.shared import SharedDirectory
 from aegaeon.live.memory.weight_cache import WeightCache
 from aegaeon.live.tiny import GREEDY, TinyModel, tiny_options
-from aegaeon.live.vllm.model_engine import Shell
+from aegaeon.live.vllm.model_engine import ModelEngine
 
 READY_TARGET_S = 1.0
 GROWTH_TARGET_MIB = 50.0
@@ -51,17 +51,17 @@ def many(device: Device, folder: Path, count: int) -> list[Number]:
     options = replace(tiny_options(_MODEL), max_num_seqs=16)
     ready: list[float] = []
     with device_pool(device, slot_bytes=64 << 20, kv_bytes=64 << 20) as pool:
-        shells: list[Shell] = []
+        engines: list[ModelEngine] = []
         for model, path in zip(models, paths, strict=True):
-            if len(shells) == _FIRST:
+            if len(engines) == _FIRST:
                 before = resident_bytes()
             began = time.perf_counter()
-            shells.append(Shell(model.name, path, pool, options))
+            engines.append(ModelEngine(model.name, path, pool, options))
             ready.append(time.perf_counter() - began)
         grown = (resident_bytes() - before) / (count - _FIRST)
-        moved = _moved_bytes(pool, shells)
-        for shell in shells:
-            shell.close()
+        moved = _moved_bytes(pool, engines)
+        for engine in engines:
+            engine.close()
     size = (paths[0] / "model.safetensors").stat().st_size
     beside, first = (grown - size) / 2**20, f"{size / 2**20:.0f} MiB of weights each"
     on = f"{count} models of one architecture, {first}"
@@ -83,14 +83,14 @@ def resident_bytes() -> int:
     return sum([int(kibibytes) for kibibytes in _RESIDENT.findall(status)]) * 1024
 
 
-def _moved_bytes(pool: DevicePool, shells: list[Shell]) -> float:
+def _moved_bytes(pool: DevicePool, engines: list[ModelEngine]) -> float:
     """Let every model run a request, in turns of one step; return the KV bytes that moved."""
     moves: list[KvMove] = []
     pool.store.on_move(moves.append)
-    for shell in shells:
-        shell.add("r", [1, 2, 3, 4], {**GREEDY, "max_tokens": _TURNS})
+    for engine in engines:
+        engine.add("r", [1, 2, 3, 4], {**GREEDY, "max_tokens": _TURNS})
     for _ in range(_TURNS):
-        for shell in shells:
-            pool.activate(shell.name)
-            shell.step()
+        for engine in engines:
+            pool.activate(engine.name)
+            engine.step()
     return float(sum([move.out_bytes + move.in_bytes for move in moves]))

@@ -27,8 +27,8 @@ from aegaeon.live.measure.targets.numbers import Number, in_turns
 from aegaeon.live.memory.device import Device
 from aegaeon.live.tiny import GREEDY, TinyModel
 from aegaeon.live.vllm.alone import LLMEngine, alone
-from aegaeon.live.vllm.engine import ShellOptions, sampling_params
-from aegaeon.live.vllm.model_engine import Shell
+from aegaeon.live.vllm.engine import ModelEngineOptions, sampling_params
+from aegaeon.live.vllm.model_engine import ModelEngine
 from aegaeon.policy.decode import DecodeScheduler, RoundOptions
 
 OVERHEAD_TARGET = 0.97
@@ -40,7 +40,7 @@ KV_BYTES = 64 << 20
 MODEL = TinyModel(
     "bench", "qwen2", layers=5, heads=16, kv_heads=4, head_dim=64, ffn=3072, dtype="bfloat16"
 )
-_OPTIONS = ShellOptions(dtype="bfloat16", max_model_len=256, block_size=32)
+_OPTIONS = ModelEngineOptions(dtype="bfloat16", max_model_len=256, block_size=32)
 _COST = ModelCost(
     PrefillCost(0.0, 1e-3, 1e-5, 0.0), DecodeCost(5e-3, 0.0, 0.0), SwitchCost(5e-2, 1e-3), 1e6, 1024
 )
@@ -71,10 +71,10 @@ class _Stopwatch:
 
 @dataclass
 class Pooled:
-    """A live instance under Algorithm 2 whose only model is `shell`; notes what its work took."""
+    """A live instance under Algorithm 2 whose only model is `engine`; notes what its work took."""
 
     pool: DevicePool
-    shell: Shell
+    engine: ModelEngine
     events: list[Event] = field(default_factory=list)
     shares: list[float] = field(default_factory=list)
     steps: list[float] = field(default_factory=list)
@@ -82,12 +82,12 @@ class Pooled:
     def __post_init__(self) -> None:
         device = DeviceSpec("bench", 1e9, 1e9, 1e9, 1e9)
         spec = InstanceSpec(0, Stage.DECODE, device, KV_BYTES, 1e9)
-        scheduler = DecodeScheduler({self.shell.name: _COST}, KV_BYTES, _ROUND)
+        scheduler = DecodeScheduler({self.engine.name: _COST}, KV_BYTES, _ROUND)
         self._instance = LiveInstance(
             spec,
             scheduler,
             self.pool,
-            {self.shell.name: self.shell},
+            {self.engine.name: self.engine},
             self.events.extend,
             time.perf_counter,
         )
@@ -99,11 +99,13 @@ class Pooled:
         watch = _Stopwatch()
         for prompt in prompts:
             self._next += 1
-            spec = Request(self._next, self.shell.name, 0.0, len(prompt) - 1, OUTPUT + 1)
+            spec = Request(self._next, self.engine.name, 0.0, len(prompt) - 1)
             # Its first token was made elsewhere; its KV did not come along.
             params = {**GREEDY, "max_tokens": OUTPUT + 1}
             first = (prompt[-1],)
-            self._instance.accept(LiveRequest(spec, tuple(prompt[:-1]), params, first))
+            self._instance.accept(
+                LiveRequest(spec, tuple(prompt[:-1]), params, first, due=OUTPUT + 1)
+            )
         done = 0
         while done < len(prompts):
             self._instance.turn()
@@ -136,7 +138,7 @@ def one_model(device: Device, folder: Path, rounds: int) -> list[Number]:
     path = MODEL.build(folder)
     prompts = [[(31 * i + 7 * j) % 499 + 1 for j in range(PROMPT)] for i in range(REQUESTS)]
     with device_pool(device, slot_bytes=256 << 20, kv_bytes=KV_BYTES) as pool:
-        pooled = Pooled(pool, Shell("bench", path, pool, _OPTIONS))
+        pooled = Pooled(pool, ModelEngine("bench", path, pool, _OPTIONS))
         own, same = (alone(path, _OPTIONS, KV_BYTES, ours) for ours in (False, True))
         ways: dict[str, Callable[[], Speed]] = {
             "pooled": lambda: pooled.throughput(prompts),
@@ -144,7 +146,7 @@ def one_model(device: Device, folder: Path, rounds: int) -> list[Number]:
             "same": lambda: own_throughput(same, prompts),
         }
         taken = in_turns(ways, rounds)
-        pooled.shell.close()
+        pooled.engine.close()
     size = (path / "model.safetensors").stat().st_size / 1e6
     step = statistics.median(pooled.steps) * 1e3
     on = f"{REQUESTS} requests, {size:.0f} MB model, steps of {step:.1f} ms"

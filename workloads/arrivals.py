@@ -1,4 +1,4 @@
-"""From columns of numbers to the requests that every backend takes."""
+"""From columns of numbers to the arrivals that every backend takes."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from aegaeon.core import ModelSpec, Request
+from aegaeon.core import Arrival, ModelSpec, Request
 from workloads.lengths import clip_lengths
 
 
-def build_requests(
+def build_arrivals(
     models: Sequence[ModelSpec],
     index: NDArray[np.int64],
     arrivals: NDArray[np.float64],
     inputs: NDArray[np.int64],
     outputs: NDArray[np.int64],
-) -> list[Request]:
-    """Return requests sorted by arrival (ties keep their order) with ids 0..n-1.
+) -> list[Arrival]:
+    """Return arrivals in order of time (ties keep their order), with request ids 0..n-1.
 
     All columns have shape (n,): `index` into `models`, arrivals in seconds, lengths in tokens,
     which are clipped at each model's max_len.
@@ -31,4 +31,6 @@ def build_requests(
     rows = zip(
         index.tolist(), arrivals[order].tolist(), inputs.tolist(), outputs.tolist(), strict=True
     )
-    return [Request(n, names[i], t, read, write) for n, (i, t, read, write) in enumerate(rows)]
+    return [
+        Arrival(Request(n, names[i], t, read), write) for n, (i, t, read, write) in enumerate(rows)
+    ]

@@ -1,0 +1,23 @@
+"""A workload as flat rows, which tests compare."""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from aegaeon.core import Arrival
+
+
+class Row(NamedTuple):
+    id: int
+    model: str
+    arrival: float
+    input_tokens: int
+    output_tokens: int
+
+
+def rows(arrivals: Iterable[Arrival]) -> list[Row]:
+    """One row an arrival, in order."""
+    found = []
+    for a in arrivals:
+        r = a.request
+        found.append(Row(r.id, r.model, r.arrival, r.input_tokens, a.output_tokens))
+    return found
