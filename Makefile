@@ -96,11 +96,10 @@ reproduce-all: $(READY) ## the same with every variant and sensitivity experimen
 	$(BIN)/aegaeon reproduce --all
 
 live: $(LIVE_READY) ## install if need be, profile this machine, run the live experiments, draw to runs/here
-	$(LIVE_BIN)/aegaeon profile experiment=live_fidelity
+	$(LIVE_BIN)/aegaeon profile measure experiment=live_fidelity
 	rm -rf $(PROFILED)
 	@set -e; for name in $(LIVE_EXPERIMENTS); do \
-	  sweep=$$(grep -q 'sweeper:' conf/experiment/$$name.yaml && echo '-m hydra.launcher.n_jobs=1' || true); \
-	  echo "aegaeon run $$sweep experiment=$$name"; $(LIVE_BIN)/aegaeon run $$sweep experiment=$$name; done
+	  echo "aegaeon run experiment=$$name"; $(LIVE_BIN)/aegaeon run experiment=$$name; done
 	mkdir -p $(LIVE_STORED)
 	test runs/stored -ef $(LIVE_STORED) || cp -r runs/stored/. $(LIVE_STORED)
 	$(LIVE_BIN)/aegaeon results export --replace --stored $(LIVE_STORED) $(LIVE_EXPERIMENTS)
@@ -111,7 +110,7 @@ live-kick: $(LIVE_READY) ## kick the tires of the live backend: one run, a minut
 	$(LIVE_BIN)/aegaeon run experiment=live_kick
 
 kick: $(READY) ## kick the tires: one small sweep and its table, in seconds
-	$(BIN)/aegaeon run -m experiment=kick
+	$(BIN)/aegaeon run experiment=kick
 	$(BIN)/aegaeon figures
 	$(BIN)/aegaeon claims
 
@@ -152,16 +151,16 @@ doctor: $(READY) ## what about this machine affects runs, and which results
 	$(if $(wildcard $(LIVE_READY)),$(LIVE_BIN),$(BIN))/aegaeon doctor
 
 bench: $(READY) ## time the simulator, per point and at market scale
-	$(BIN)/aegaeon bench --large
+	$(BIN)/aegaeon bench sim --large
 
 bench-live: $(LIVE_READY) ## switches, restores and bookkeeping against memcpy and vLLM alone (STORE=1 keeps them)
-	$(RUN_LIVE) aegaeon.live.measure.targets $(if $(STORE),--store)
+	$(LIVE_BIN)/aegaeon bench live $(if $(STORE),--store)
 
 bench-memory: $(LIVE_READY) ## weight switches against memcpy
-	$(RUN_LIVE) aegaeon.live.measure.memory
+	$(LIVE_BIN)/aegaeon bench memory
 
 bench-kernels: $(LIVE_READY) ## gathering and scattering KV blocks against memcpy
-	$(RUN_LIVE) kernels.bench
+	$(LIVE_BIN)/aegaeon bench kernels
 
 soak: $(LIVE_READY) ## random schedules, every token checked, for SOAK_S seconds (600); then random kills
 	AEGAEON_SOAK_S=$(SOAK_S) $(RUN_LIVE) pytest -s -m 'not gpu' -k 'soak or at_random' -o timeout=0 \

@@ -1,4 +1,4 @@
-"""`aegaeon bench`: how fast the simulator is, per point, per event and at market scale."""
+"""`aegaeon bench sim`: how fast the simulator is, per point, per event and at market scale."""
 
 from __future__ import annotations
 
@@ -8,13 +8,11 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from hydra import compose, initialize_config_dir
 from rich.console import Console
 from rich.table import Table
 
-from aegaeon.experiment.config import from_hydra
+from aegaeon.experiment.compose import composed
 from aegaeon.experiment.plan import Plan, plan
-from aegaeon.paths import CONF
 from aegaeon.scoring.tables import score_simulation
 from aegaeon.sim.simulator import Simulator
 
@@ -36,7 +34,7 @@ class Timing:
     events: int
 
 
-def bench(large: bool = False) -> int:
+def bench(large: bool = False) -> None:
     """Print medians of interleaved repeats at the reference point; `large` adds the hour."""
     console = Console()
     plans = {system: _plan([f"system={system}", *POINT]) for system in SYSTEMS}
@@ -54,12 +52,10 @@ def bench(large: bool = False) -> int:
         console.print(table)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2
         console.print(f"peak memory {peak:.2f} GiB")
-    return 0
 
 
 def _plan(overrides: list[str]) -> Plan:
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return plan(from_hydra(compose("config", overrides=overrides)), seed=0)
+    return plan(composed(overrides), seed=0)
 
 
 def _time(planned: Plan) -> Timing:

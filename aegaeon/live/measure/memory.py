@@ -1,8 +1,7 @@
-"""Weight switches against one memcpy of the same bytes: `python -m aegaeon.live.measure.memory`."""
+"""Weight switches against one memcpy of the same bytes: `aegaeon bench memory`."""
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import time
 from collections.abc import Callable
@@ -10,7 +9,6 @@ from dataclasses import dataclass
 
 import torch
 
-from aegaeon.errors import UserError
 from aegaeon.live.memory.device import Device, open_device
 from aegaeon.live.memory.shared import SharedDirectory
 from aegaeon.live.memory.weight_arena import WeightArena
@@ -103,19 +101,14 @@ def _seconds(device: Device, work: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def main() -> None:
-    """Print times, bandwidths and ratios to the memcpy, with the targets."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:<index>")
-    parser.add_argument("--megabytes", type=int, default=128, help="weights of one model")
-    parser.add_argument("--repeats", type=int, default=21)
-    options = parser.parse_args()
-    try:
-        times = measure(open_device(options.device), options.megabytes << 20, options.repeats)
-    except UserError as error:
-        parser.exit(2, f"{error}\n")
+def report(device: str, megabytes: int, repeats: int) -> None:
+    """Print times, bandwidths and ratios to the memcpy, with the targets.
+
+    Raises UserError for a device that is not there.
+    """
+    times = measure(open_device(device), megabytes << 20, repeats)
     gigabytes = times.nbytes / 1e9
-    print(f"{options.device}, {gigabytes:.3f} GB of weights, median of {options.repeats}")
+    print(f"{device}, {gigabytes:.3f} GB of weights, median of {repeats}")
     print(f"memcpy      {times.memcpy_s * 1e3:8.2f} ms  {gigabytes / times.memcpy_s:6.1f} GB/s")
     rows = (
         ("switch", times.switch_s, times.switch_ratio, SWITCH_TARGET),
@@ -124,7 +117,3 @@ def main() -> None:
     for name, seconds, ratio, target in rows:
         verdict = "ok" if ratio <= target else "MISSED"
         print(f"{name:10}  {seconds * 1e3:8.2f} ms  {ratio:6.3f} x memcpy (<= {target}: {verdict})")
-
-
-if __name__ == "__main__":
-    main()

@@ -11,17 +11,16 @@ from threading import Timer
 
 import pandas as pd
 import pytest
-from hydra import compose, initialize_config_dir
 
 from aegaeon.core import ModelSpec
 from aegaeon.errors import UserError
-from aegaeon.experiment.config import SwitchCostBackend, from_hydra
+from aegaeon.experiment.compose import composed
+from aegaeon.experiment.config import SwitchCostBackend
 from aegaeon.experiment.plan import plan
 from aegaeon.live.measure.switch_cost import run as switch_cost
 from aegaeon.live.measure.switch_cost.run import STAGES, switch_costs
 from aegaeon.live.measure.switch_cost.samples import MIN_MODELS, SwitchSample
 from aegaeon.live.options import SwitchCostOptions
-from aegaeon.paths import CONF
 from aegaeon.results.schema import ROWS
 from aegaeon.signals import stoppable
 
@@ -84,8 +83,7 @@ def test_the_stored_row_is_of_a_run_that_serves_nothing(monkeypatch):
     lines = pd.DataFrame({"stage": ["memcpy"]})
     monkeypatch.setattr(machine, "check_packages", lambda _: None)
     monkeypatch.setattr(switch_cost, "switch_costs", lambda *_: lines)
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = from_hydra(compose("config", overrides=["~local", "experiment=live_fig07"]))
+    config = composed(["~local", "experiment=live_fig07"])
     assert isinstance(config.backend, SwitchCostBackend)
     result = experiment.run(plan(config, 0))
     assert result.tables["stages"] is lines
