@@ -15,7 +15,10 @@ DOCUMENTS = ("*.md", "docs/*.md", "*/README.md")
 CODE: tuple[str, ...] = (
     "aegaeon/live/preflight",
     "aegaeon/live/control",
+    "aegaeon/live/ray",
 )
+# Modules that lie in no such folder.
+MODULES: tuple[str, ...] = ("aegaeon/live/*.py",)
 # Whole words, in any case, and what to write instead.
 WORDS = {
     r"nobody": "a noun with `no`: no instance, no request",
@@ -53,7 +56,8 @@ def documents() -> list[Path]:
 
 
 def modules() -> list[Path]:
-    return sorted(path for folder in CODE for path in (ROOT / folder).rglob("*.py"))
+    patterns = [f"{folder}/**/*.py" for folder in CODE] + list(MODULES)
+    return sorted({path for pattern in patterns for path in ROOT.glob(pattern)})
 
 
 def of_markdown(text: str) -> Iterator[Block]:
