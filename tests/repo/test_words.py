@@ -16,6 +16,7 @@ CODE: tuple[str, ...] = (
     "aegaeon/live/preflight",
     "aegaeon/live/control",
     "aegaeon/live/ray",
+    "aegaeon/live/measure",
 )
 # Modules that lie in no such folder.
 MODULES: tuple[str, ...] = ("aegaeon/live/*.py",)

@@ -16,7 +16,7 @@ from aegaeon.live.memory.weight_cache import HostWeights, WeightCache
 from aegaeon.live.memory.weight_layout import WeightLayout
 
 WIDTH = 512
-# Three models in two slots: each switch to a prefetched one finds it in the other slot than before.
+# Three models in two slots, so that a model is prefetched to another slot each time.
 MODELS = ("a", "b", "c")
 SWITCH_TARGET = 1.15
 PREFETCHED_TARGET = 0.2
@@ -24,7 +24,7 @@ PREFETCHED_TARGET = 0.2
 
 @dataclass(frozen=True, slots=True)
 class SwitchTimes:
-    """Median seconds, of interleaved repeats, to bring `nbytes` of weights to the device."""
+    """Median seconds of interleaved repeats in which `nbytes` of weights reach the device."""
 
     nbytes: int
     memcpy_s: float
@@ -33,17 +33,20 @@ class SwitchTimes:
 
     @property
     def switch_ratio(self) -> float:
-        """A switch from the host copy, relative to the memcpy."""
+        """The time of a switch from the host copy, relative to the memcpy."""
         return self.switch_s / self.memcpy_s
 
     @property
     def prefetched_ratio(self) -> float:
-        """A switch to a model prefetched before, relative to the memcpy."""
+        """The time of a switch to a prefetched model, relative to the memcpy."""
         return self.prefetched_s / self.memcpy_s
 
 
 def measure(device: Device, nbytes: int, repeats: int) -> SwitchTimes:
-    """Switch among modules of about `nbytes` each; each round measures all three ways."""
+    """Return the median times of switches among modules of about `nbytes` each.
+
+    Each of `repeats` rounds measures all three ways.
+    """
     with SharedDirectory.create("bench") as shared:
         cache = WeightCache(shared, 4 * nbytes + (64 << 20), device)
         plain, fetched = (_Setup(device, cache, nbytes, slots) for slots in (1, 2))
@@ -58,19 +61,19 @@ def measure(device: Device, nbytes: int, repeats: int) -> SwitchTimes:
                 lambda model=model, host=host: plain.arena.switch(model, host),
                 lambda model=model, host=host: fetched.arena.switch(model, host),
             )
-            # What runs first finds colder caches: each way takes its turn at it.
+            # The first way of a round finds colder caches, so the order rotates.
             order = [(index // len(MODELS) + turn) % len(ways) for turn in range(len(ways))]
             times = {way: _seconds(device, ways[way]) for way in order}
             samples.append(tuple([times[way] for way in range(len(ways))]))
         size = target.numel()
         plain.close()
         fetched.close()
-    # The first round touches the memory for the first time.
+    # The first round is dropped, because pages are slow when first touched.
     return SwitchTimes(size, *[statistics.median(way) for way in zip(*samples[1:], strict=True)])
 
 
 class _Setup:
-    """Modules of one layout, bound to an arena of their own."""
+    """Modules of one layout, and the arena that they are bound to."""
 
     def __init__(self, device: Device, cache: WeightCache, nbytes: int, slots: int) -> None:
         layers = max(1, nbytes // (4 * WIDTH * WIDTH))

@@ -17,10 +17,12 @@ def measured(
 ) -> bool:
     """Measure `parts`, print the numbers, and write them to `path`.
 
-    Return whether every target is reached. Raises UserError for a device that is not there.
+    `rounds` are interleaved rounds, `megabytes` the MiB of weights of a switch, and `models` the
+    engines in one process. Returns whether every target is reached. Raises UserError for a device
+    that is not there.
     """
-    # Spinning worker threads make tiny steps many times slower on a shared machine; torch reads
-    # this when it is imported.
+    # Spinning worker threads make tiny steps many times slower on a shared machine. Torch reads the
+    # variable on import.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("TQDM_DISABLE", "1")
     import torch
@@ -43,7 +45,7 @@ def _numbers(
     from aegaeon.live.measure.targets.copies import KV_BLOCKS, kv_restore, weights
     from aegaeon.live.memory.device import open_device
 
-    # The base is one thread's memcpy, so the engine may use no more.
+    # The reference is one thread's memcpy, so the engine may use one thread only.
     torch.set_num_threads(1)
     device = open_device(name)
     if "weights" in parts:
