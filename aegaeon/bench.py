@@ -1,4 +1,4 @@
-"""`aegaeon bench sim`: how fast the simulator is, per point, per event and at market scale."""
+"""`aegaeon bench sim`: the speed of the simulator, per point, per event and at market scale."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ HOUR_GPUS = ("hardware.gpus=400", "system.prefill=150", "system.decode=250")
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """One timed simulation: CPU seconds of simulating and scoring, and how much happened."""
+    """One timed simulation: CPU seconds of simulating and scoring, and counts of what it did."""
 
     simulate_s: float
     score_s: float
@@ -35,7 +35,7 @@ class Timing:
 
 
 def bench(large: bool = False) -> None:
-    """Print medians of interleaved repeats at the reference point; `large` adds the hour."""
+    """Print medians of interleaved repeats at POINT; `large` adds HOUR, 2,000 models."""
     console = Console()
     plans = {system: _plan([f"system={system}", *POINT]) for system in SYSTEMS}
     runs: dict[str, list[Timing]] = {system: [] for system in SYSTEMS}

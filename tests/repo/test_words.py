@@ -17,9 +17,10 @@ CODE: tuple[str, ...] = (
     "aegaeon/live/control",
     "aegaeon/live/ray",
     "aegaeon/live/measure",
+    "aegaeon/doctor",
 )
 # Modules that lie in no such folder.
-MODULES: tuple[str, ...] = ("aegaeon/live/*.py",)
+MODULES: tuple[str, ...] = ("aegaeon/*.py", "aegaeon/live/*.py")
 # Whole words, in any case, and what to write instead.
 WORDS = {
     r"nobody": "a noun with `no`: no instance, no request",

@@ -42,6 +42,9 @@ class LiveInstance:
 
     `engines` are the models' engines on `pool`, made beforehand. `sink` gets events in order, in
     batches at most `flush_s` apart while work goes on. `clock` returns seconds since the run began.
+
+    One class, because each kind of work item needs the device, the engines and the open requests.
+    Inbox, outbox, meter and unfinished requests are objects of their own.
     """
 
     def __init__(
