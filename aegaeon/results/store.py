@@ -123,7 +123,5 @@ def load_stored(experiment: str, stored_dir: Path) -> pd.DataFrame:
     except FileNotFoundError as error:
         raise UserError(f"{path}: no stored results; make them with {remake}.") from error
     except (OSError, pa.ArrowException) as error:
-        raise UserError(
-            f"{path}: not a parquet file ({error}); replace it: {remake}."
-        ) from error
+        raise UserError(f"{path}: not a parquet file ({error}); replace it: {remake}.") from error
     return ROWS.frame(table.to_pandas(), path)
