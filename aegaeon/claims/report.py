@@ -1,4 +1,4 @@
-"""Show and store verdicts."""
+"""Verdicts as a printed table, as JSON and as Markdown."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _COLOURS: Mapping[Outcome, str] = {"PASS": "green", "MISS": "red", "NO DATA": "y
 
 
 def print_table(verdicts: Sequence[Verdict], console: Console | None = None) -> None:
-    """Print one row a verdict, presets indented below their claim, reasons below the table."""
+    """Print one row per verdict; presets are indented below a claim, reasons follow the table."""
     console = console or Console()
     table = Table(title="Claims")
     for heading in ("id", "paper’s claim", "expected", "ours", "verdict"):
@@ -39,13 +39,13 @@ def print_table(verdicts: Sequence[Verdict], console: Console | None = None) -> 
 
 
 def write_json(verdicts: Sequence[Verdict], path: Path) -> None:
-    """Write the verdicts as a JSON list, in one step."""
+    """Write the verdicts as a JSON list; the file is replaced in one step."""
     rows = [asdict(row) for row in verdicts]
     write_text(json.dumps(rows, indent=2, ensure_ascii=False, allow_nan=False) + "\n", path)
 
 
 def write_markdown(verdicts: Sequence[Verdict], path: Path) -> None:
-    """Replace what stands between the document's two markers; `UserError` if they are missing."""
+    """Replace the text between the document's two markers; `UserError` if a marker is missing."""
     text = path.read_text(encoding="utf-8") if path.exists() else ""
     head, begin, rest = text.partition(_BEGIN)
     _, end, tail = rest.partition(_END)
@@ -55,7 +55,7 @@ def write_markdown(verdicts: Sequence[Verdict], path: Path) -> None:
 
 
 def markdown(verdicts: Sequence[Verdict]) -> str:
-    """Return the verdicts as a Markdown table and their reasons as a list (docs/claims.md)."""
+    """Return the verdicts as a Markdown table, then the reasons as a list (docs/claims.md)."""
     lines = ["| id | paper's claim | expected | ours | verdict |", "|---|---|---|---|---|"]
     for row in verdicts:
         name, claim = row.id, f"{row.claim} ({row.section})"

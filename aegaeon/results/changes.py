@@ -1,4 +1,4 @@
-"""What an export would change in stored rows: a table old -> new of their measures."""
+"""The changes that an export would make to stored rows: a table of measures, old -> new."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ LIMIT = 40
 def print_changes(
     fresh: pd.DataFrame, stored: pd.DataFrame, console: Console, limit: int = LIMIT
 ) -> None:
-    """Print a line per measure of a stored row that a fresh row changes; nothing if there is none.
+    """Print a line per measure of a stored row that a fresh row changes.
 
-    Rows meet by `config_hash`, and are described by the settings that vary among the stored ones.
-    After `limit` lines one says how many are left out.
+    Without such a measure, nothing is printed. Rows are matched by `config_hash`. A line describes
+    its row by the settings that vary among the stored rows. After `limit` lines, a last line gives
+    the number of measures left out.
     """
     changes = _changes(fresh, stored)
     if not changes:
@@ -41,7 +42,7 @@ def print_changes(
 
 
 def _changes(fresh: pd.DataFrame, stored: pd.DataFrame) -> Sequence[tuple[str, Cell]]:
-    """Return the measures that differ, in the order of the stored rows."""
+    """Return each differing measure with its row's hash, in the order of the stored rows."""
     if fresh.empty:
         return ()
     changed, measures = changed_cells(fresh, stored), ROWS.of_role("measure")

@@ -1,4 +1,4 @@
-"""What `aegaeon results …` does; the command line parses, these functions act and print."""
+"""The commands `aegaeon results …`. The command line parses; these functions act and print."""
 
 from __future__ import annotations
 
@@ -26,9 +26,10 @@ def export_command(
     replace: bool = False,
     console: Console | None = None,
 ) -> list[Path]:
-    """Write the stored tables of each experiment, details too, and return their paths.
+    """Write the stored tables of each experiment, and return the paths of the written files.
 
-    Prints the measures of stored rows that change, old and new.
+    The detail tables of an experiment are written too. Prints each measure of a stored row that
+    changes, old and new. Raises `UserError` if an experiment has no finished run.
     """
     console = console or Console()
     paths = []
@@ -52,7 +53,11 @@ def diff_command(
     rtol: float = 0.0,
     console: Console | None = None,
 ) -> bool:
-    """Print how fresh runs compare with the stored rows; True if every stored row was met."""
+    """Print how fresh runs compare with the stored rows and detail tables.
+
+    Returns True if every stored row was run again with the same result. `rtol` is the relative
+    difference up to which two floats agree. Raises `UserError` if nothing is stored.
+    """
     console = console or Console()
     ok = True
     for experiment in experiments:
@@ -76,10 +81,10 @@ def sync_command(
     sweep_id: str = "",
     console: Console | None = None,
 ) -> int:
-    """Log to MLflow the ended runs of `experiment` that it lacks; return how many were new.
+    """Log the ended runs of `experiment` that MLflow lacks; return the number of new runs.
 
-    Called at the end of every sweep with its `sweep_id`, so that runs whose process died are
-    logged as failed; may be called again at any time.
+    Every sweep calls this function at its end with its `sweep_id`: runs of the sweep that lost
+    their process are then logged as failed. A repeated call is harmless at any time.
     """
     tracker = connect(tracking, runs_root)
     if tracker is None:
@@ -95,7 +100,10 @@ def import_command(
     *,
     console: Console | None = None,
 ) -> int:
-    """Replay every stored table into MLflow, to browse there; return how many runs were new."""
+    """Log every row of every stored table as an MLflow run; return the number of new runs.
+
+    Raises `UserError` if `stored_dir` has no table, or if `tracking` is `none`.
+    """
     tables = sorted(stored_dir.glob("*.parquet"))
     if not tables:
         raise UserError(
@@ -122,7 +130,7 @@ def _show_changes(experiment: str, runs_root: Path, stored_dir: Path, console: C
     try:
         stored = store.load_stored(experiment, stored_dir)
     except UserError:
-        # Whether a table that is missing or damaged may be written is for `export` to say.
+        # `export` decides what happens to a missing or damaged table.
         return
     print_changes(store.collect(runs_root, experiment), stored, console)
 

@@ -1,7 +1,7 @@
-"""The key of a run: a hash of what its configuration means, not of how it was written.
+"""The name of a run: a hash of the meaning of its configuration, not of the way to write it.
 
-This is version 2. A key with the default that it was introduced with does not count, so a new key
-leaves the hash of every stored row as it is. runs/README.md explains a run's identity;
+This is version 2. A configuration key at its introduced default does not count, so a new key
+leaves the hash of every stored row unchanged. runs/README.md explains a run's identity.
 aegaeon/results/rehash translates version 1.
 """
 
@@ -27,9 +27,9 @@ _EXACT_INTEGERS = 2.0**53
 def config_hash(config: Mapping[str, Any], inputs: Mapping[str, str] | None = None) -> str:
     """Return 16 hexadecimal digits that name a run of `config` (resolved, as plain containers).
 
-    `inputs` maps a name to the digest of content that the configuration only points at. An input
-    with the name of a key counts in place of the key. The order of keys does not matter, and 1 and
-    1.0 are one number.
+    `inputs` maps a name to the digest of content outside the configuration, such as a trace file.
+    An input with the name of a key counts in place of the key. The order of keys does not matter.
+    1 and 1.0 are one number. Raises `UserError` for a value that JSON cannot hold.
     """
     digests: dict[str, Json] = dict(inputs or {})
     settings: dict[str, Json] = {}
@@ -41,17 +41,20 @@ def config_hash(config: Mapping[str, Any], inputs: Mapping[str, str] | None = No
 
 
 def counted(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the part of a configuration that says what a run is.
+    """Return the part of a configuration that identifies a run.
 
-    The top-level keys in `EXCLUDED` say where results go, and which of them are stored.
-    `host_pool` shapes the table `pool` alone, and counts where that table is kept.
+    The top-level keys in `EXCLUDED` choose where results go, and which tables are stored.
+    `host_pool` shapes the table `pool` only, and counts only if the run keeps that table.
     """
     idle = EXCLUDED if "pool" in config.get("keep", ()) else EXCLUDED | {"host_pool"}
     return {key: value for key, value in config.items() if key not in idle}
 
 
 def jsonable(value: object, key: str = "config") -> Json:
-    """Return `value` as JSON can hold it: infinities and paths as text; else raise `UserError`."""
+    """Return `value` in a form that JSON can hold: infinities and paths become text.
+
+    Raises `UserError` with `key` for any other type.
+    """
     if isinstance(value, Mapping):
         return {str(name): jsonable(item, f"{key}.{name}") for name, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -69,7 +72,7 @@ def jsonable(value: object, key: str = "config") -> Json:
 
 
 def canonical(value: Json) -> Json:
-    """Write whole floats as integers, as a command line gives 1 where a file gives 1.0."""
+    """Return `value` with whole floats as integers: a command line gives 1, a file gives 1.0."""
     if isinstance(value, dict):
         return {name: canonical(item) for name, item in value.items()}
     if isinstance(value, list):
@@ -80,9 +83,9 @@ def canonical(value: Json) -> Json:
 
 
 def as_introduced(path: KeyPath, value: Json) -> bool:
-    """Say whether a key has the default that it was introduced with; `value` is canonical."""
+    """Return whether a key has its introduced default; `value` is canonical."""
     entry = ledger_entry(path)
-    # As text, since True equals 1 in Python.
+    # The comparison is of text, as True equals 1 in Python.
     return entry is not None and _text(canonical(entry.default)) == _text(value)
 
 

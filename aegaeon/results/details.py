@@ -1,7 +1,8 @@
-"""Distribution tables beside the stored rows: what a run's figures need and its row cannot hold.
+"""Detail tables: distributions that figures need and a run's row cannot hold.
 
-A run's `keep` names its tables of this kind (`schema.DETAILS`). Those of all finished runs
-are in `<stored>/<table>/<experiment>.parquet`; `config_hash` joins a line to its run's stored row.
+`keep` in a run's configuration names the run's detail tables (`schema.DETAILS`). The lines of all
+finished runs of an experiment are in `<stored>/<table>/<experiment>.parquet`. `config_hash` joins
+a line to the stored row of its run.
 """
 
 from __future__ import annotations
@@ -21,12 +22,12 @@ from aegaeon.results.store import current_records, load_stored
 
 
 def details_path(table: str, experiment: str, stored_dir: Path) -> Path:
-    """Return where a stored table of this kind lies."""
+    """Return the path of a stored detail table."""
     return stored_dir / table / f"{experiment}.parquet"
 
 
 def kept(table: str, experiment: str, stored_dir: Path) -> bool:
-    """Say whether such a table is stored."""
+    """Return whether a detail table of `experiment` is stored."""
     return details_path(table, experiment, stored_dir).exists()
 
 
@@ -46,9 +47,10 @@ def collect_details(table: str, runs_root: Path, experiment: str) -> pd.DataFram
 def export_details(
     runs_root: Path, experiment: str, stored_dir: Path, *, replace: bool = False
 ) -> list[Path]:
-    """Write the tables that the finished runs keep; return their paths.
+    """Write the detail tables that the finished runs keep; return the paths of the written files.
 
-    Lines of stored runs that `runs_root` lacks stay, unless `replace`.
+    Stored lines of runs that `runs_root` lacks are kept, unless `replace`. Raises `UserError` for
+    a run's table that is missing, damaged or without a column.
     """
     written = []
     for table in DETAILS:
@@ -67,7 +69,7 @@ def export_details(
 
 
 def write_details(lines: pd.DataFrame, table: str, path: Path) -> None:
-    """Write lines of a kind of table, typed and sorted; `UserError` if a column is missing."""
+    """Write the lines of a detail table, typed and sorted; `UserError` if a column is missing."""
     write_table(DETAILS[table].arrow(lines, path), path)
 
 
@@ -80,7 +82,10 @@ def load_details(table: str, experiment: str, stored_dir: Path) -> pd.DataFrame:
 def with_rows(
     table: str, experiment: str, stored_dir: Path, columns: Sequence[str]
 ) -> pd.DataFrame:
-    """Return the stored lines, each with these columns of its run's stored row."""
+    """Return the stored lines; each line has `columns` of its run's stored row added.
+
+    Raises `UserError` if the rows or the detail table are missing or damaged.
+    """
     rows = load_stored(experiment, stored_dir)[["config_hash", *columns]]
     return load_details(table, experiment, stored_dir).merge(rows, on="config_hash")
 
@@ -88,9 +93,11 @@ def with_rows(
 def diff_details(
     runs_root: Path, experiment: str, stored_dir: Path, rtol: float = 0.0
 ) -> list[str]:
-    """Say of each stored simulated run that was run again where its lines differ; empty if none.
+    """Return a sentence per stored simulated run and detail table with differing lines.
 
-    A live run's are measured anew each time and are not compared. `rtol` 0 asks for the same bits.
+    Runs that were not run again are left out. Live runs are left out too: every live run measures
+    its lines again. `rtol` is the relative difference up to which two floats agree; 0 asks for
+    the same bits.
     """
     rows = load_stored(experiment, stored_dir)
     simulated = set(rows.loc[rows["source"] == "simulated", "config_hash"])

@@ -28,7 +28,7 @@ class Report:
     """How fresh rows compare with the stored rows of the same configuration hash.
 
     Attributes:
-        identical: rows in both whose every lasting cell agrees.
+        identical: number of rows in both tables that agree in all but the volatile columns.
         differing: the cells that disagree, by configuration hash.
         missing: hashes that are stored and were not run.
         new: hashes that were run and are not stored.
@@ -45,7 +45,7 @@ class Report:
         return not self.differing and not self.missing
 
     def summary(self) -> str:
-        """Say in one line how many stored rows were met, and what is wrong with the others."""
+        """Return one line: the numbers of identical, differing, missing and new rows."""
         total = self.identical + len(self.differing) + len(self.missing)
         parts = [f"{self.identical} of {total} rows identical to the stored ones"]
         counts = (("differ", self.differing), ("were not run", self.missing), ("are new", self.new))
@@ -66,8 +66,8 @@ class Report:
 def diff(fresh: pd.DataFrame, stored: pd.DataFrame, rtol: float = 0.0) -> Report:
     """Compare two stored tables by `config_hash`, all columns but the volatile ones.
 
-    `rtol` is the relative difference up to which two floats agree; 0 asks for the same bits,
-    which another processor's mathematical functions need not give.
+    `rtol` is the relative difference up to which two floats agree. 0 asks for the same bits;
+    another processor's mathematical functions need not give the same bits.
     """
     ours, theirs = set(fresh["config_hash"]), set(stored["config_hash"])
     changed = changed_cells(fresh, stored, rtol)
@@ -82,7 +82,7 @@ def diff(fresh: pd.DataFrame, stored: pd.DataFrame, rtol: float = 0.0) -> Report
 def changed_cells(
     fresh: pd.DataFrame, stored: pd.DataFrame, rtol: float = 0.0
 ) -> dict[str, tuple[Cell, ...]]:
-    """Return the cells that differ in rows which both tables have, by configuration hash."""
+    """Return the differing cells of the rows that both tables have, by configuration hash."""
     keys = sorted(set(fresh["config_hash"]) & set(stored["config_hash"]))
     ours, theirs = (df.set_index("config_hash").loc[keys] for df in (fresh, stored))
     changed: dict[str, list[Cell]] = {}

@@ -1,4 +1,4 @@
-"""The content of files that a configuration names: digests that count in place of paths."""
+"""Digests of the files that a configuration names. A digest counts in place of a path."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any
 
 from aegaeon.errors import UserError
 
-# (group, key) of each setting whose value is the path of a file that a run reads.
+# (group, key) of each setting that is the path of an input file.
 FILES = (("workload", "path"),)
 
 
 def input_digests(config: Mapping[str, Any]) -> dict[str, str]:
-    """Return the digest of every file that `config` names, by dotted key; empty if it names none.
+    """Return the digest of every file that `config` names, by dotted key; may be empty.
 
-    Relative paths start at the working directory. Raises `UserError` for a file that is missing.
+    Relative paths start at the working directory. Raises `UserError` for an unreadable file.
     """
     return {key: file_digest(path, key) for key, path in input_files(config).items()}
 
@@ -28,7 +28,10 @@ def input_files(config: Mapping[str, Any]) -> dict[str, Path]:
 
 
 def file_digest(path: Path, key: str) -> str:
-    """Return `sha256:` and the digest of a file's bytes; `UserError` names `key`."""
+    """Return `sha256:` and the digest of a file's bytes.
+
+    Raises `UserError` with `key` if the file cannot be read.
+    """
     try:
         with path.open("rb") as file:
             return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"

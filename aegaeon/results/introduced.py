@@ -1,4 +1,4 @@
-"""The ledger of the defaults that configuration keys were introduced with."""
+"""The ledger of introduced defaults: the default of each configuration key at its introduction."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import yaml
 
-# The names on the way to a key, one a level.
+# The names from the top level down to a key.
 KeyPath: TypeAlias = tuple[str, ...]
 
 LEDGER = Path(__file__).with_name("introduced_defaults.yaml")
@@ -17,7 +17,7 @@ _ANY_NAME = "*"
 
 
 class Introduced(NamedTuple):
-    """A line of the ledger: how many lines are older, and the default."""
+    """A line of the ledger: the number of older lines, and the default."""
 
     position: int
     default: Any
@@ -33,7 +33,7 @@ def ledger_entry(path: KeyPath) -> Introduced | None:
 
 @cache
 def _entries() -> tuple[Mapping[KeyPath, Introduced], Mapping[KeyPath, Introduced]]:
-    """Return the entries of plain keys, and of keys with a name in them that a user chooses."""
+    """Return two mappings: the entries of plain keys, and of keys with a user-chosen name."""
     defaults = yaml.safe_load(LEDGER.read_text(encoding="utf-8"))["defaults"]
     found = {
         tuple(key.split(".")): Introduced(position, default)

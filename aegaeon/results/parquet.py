@@ -1,4 +1,4 @@
-"""Parquet files whose bytes depend on the data alone."""
+"""Parquet files with bytes that depend on the data alone."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from aegaeon.files import atomic
 def write_table(table: pd.DataFrame | pa.Table, path: Path) -> None:
     """Write a table as parquet; the same data give the same bytes (with the same pyarrow).
 
-    The index, pandas' metadata and the chunking are dropped, as they differ between equal tables.
+    The index, pandas' metadata and the chunking differ between equal tables and are dropped.
     """
     if isinstance(table, pd.DataFrame):
         table = pa.Table.from_pandas(table, preserve_index=False)

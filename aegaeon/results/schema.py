@@ -1,4 +1,4 @@
-"""The stored tables: a typed row a run, and detail tables; described here and nowhere else."""
+"""The one description of the stored tables: a typed row per run, and the detail tables."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ _ROW_COLUMNS = (
 
 
 def _check_rows(table: pa.Table, where: Path) -> None:
-    """Refuse a row that had tokens to serve and no attainment; figure 4 counts models only."""
+    """Refuse a row with tokens and without attainment; a row of figure 4 has no tokens."""
     served = pc.greater(table.column("tokens"), 0)
     for name in ("slo_attainment", "joint_attainment"):
         if pc.any(pc.and_(served, pc.is_null(table.column(name)))).as_py():
@@ -174,7 +174,7 @@ DETAILS: Mapping[str, Table] = {table.name: table for table in _DETAILS}
 
 
 def check_names(names: Sequence[str]) -> None:
-    """Raise `UserError` unless each of `keep` names a kind of table, once."""
+    """Raise `UserError` unless `keep` names known detail tables, each once."""
     if strange := [name for name in names if name not in DETAILS or names.count(name) > 1]:
         raise UserError(
             f"keep: {strange[0]!r} is unknown or named twice; known: {', '.join(DETAILS)}"
@@ -189,5 +189,5 @@ def details_text() -> str:
 
 
 def _own(table: Table) -> Table:
-    """Return a detail table without the columns that all have."""
+    """Return a detail table without the columns that all detail tables share."""
     return Table(table.name, table.line, table.columns[len(_TAGS) :], table.order)

@@ -1,4 +1,4 @@
-"""From run directories to the stored tables that figures read, and back again to compare."""
+"""Stored tables: written from run directories, read by figures, compared with fresh runs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from aegaeon.results.schema import ROWS
 
 
 class Exported(NamedTuple):
-    """A written table: its rows, and how many of them were kept from before, not run afresh."""
+    """A written table: path, number of rows, and number of rows kept from the stored table."""
 
     path: Path
     rows: int
@@ -27,9 +27,10 @@ class Exported(NamedTuple):
 
 
 def finished(runs_root: Path, experiment: str, config_hash: str, keep: Sequence[str] = ()) -> bool:
-    """Say whether this run finished and its tables are there, so that a sweep may skip it.
+    """Return whether this run finished and has all its tables: a sweep may then skip the run.
 
-    The tables of `keep` must be among them: a run may have been done before it was to keep them.
+    `keep` names detail tables. A run that was done without `keep` lacks those tables, and must be
+    run again.
     """
     directory = run_directory(runs_root, experiment, config_hash)
     if not (directory / RUN_FILE).exists():
@@ -44,13 +45,16 @@ def finished(runs_root: Path, experiment: str, config_hash: str, keep: Sequence[
 
 
 def records(runs_root: Path, experiment: str) -> list[dict[str, Any]]:
-    """Return the `run.json` of every run of `experiment`, by directory name; else `UserError`."""
+    """Return the `run.json` of every run of `experiment`, in the order of directory names.
+
+    Raises `UserError` for a damaged record.
+    """
     paths = sorted((runs_root / experiment).glob(f"*/{RUN_FILE}"))
     return [read_record(path) for path in paths]
 
 
 def current_records(runs_root: Path, experiment: str) -> list[dict[str, Any]]:
-    """Return the records as `records` does; `UserError` if one has a hash of an older version."""
+    """Return what `records` returns; `UserError` if a record has a hash of an older version."""
     found = records(runs_root, experiment)
     if any(facts["hash_version"] != VERSION for facts in found):
         raise UserError(
@@ -61,7 +65,7 @@ def current_records(runs_root: Path, experiment: str) -> list[dict[str, Any]]:
 
 
 def collect(runs_root: Path, experiment: str) -> pd.DataFrame:
-    """Return the rows of all finished runs, typed and sorted; empty when there are none."""
+    """Return the rows of all finished runs, typed and sorted; empty without finished runs."""
     rows = []
     for facts in current_records(runs_root, experiment):
         if facts["status"] == "finished":
@@ -71,10 +75,10 @@ def collect(runs_root: Path, experiment: str) -> pd.DataFrame:
 
 
 def merge(fresh: pd.DataFrame, stored: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of both, fresh ones winning by `config_hash`.
+    """Return the rows of both tables; of two rows with one `config_hash`, the fresh one.
 
-    A fresh row that only took another time or came from another commit gives way to the stored
-    one, so that reproducing results leaves the stored file as it was.
+    If two such rows differ in volatile columns only (time, machine, commit), the stored row is
+    kept: reproduced results then leave the stored file unchanged.
     """
     if fresh.empty or stored.empty:
         return stored if fresh.empty else fresh
@@ -86,14 +90,15 @@ def merge(fresh: pd.DataFrame, stored: pd.DataFrame) -> pd.DataFrame:
 
 
 def stored_path(experiment: str, stored_dir: Path) -> Path:
-    """Return the stored table of `experiment`."""
+    """Return the path of the stored table of `experiment`."""
     return stored_dir / f"{experiment}.parquet"
 
 
 def export(runs_root: Path, experiment: str, stored: Path, *, replace: bool = False) -> Exported:
     """Write the finished runs to `<stored>/<experiment>.parquet`.
 
-    Stored rows that `runs_root` lacks stay, unless `replace`; `UserError` if nothing finished.
+    Stored rows that `runs_root` lacks are kept, unless `replace`. Raises `UserError` if no run has
+    finished.
     """
     fresh = collect(runs_root, experiment)
     if fresh.empty:
@@ -118,5 +123,5 @@ def load_stored(experiment: str, stored_dir: Path) -> pd.DataFrame:
     except FileNotFoundError as error:
         raise UserError(f"{path}: no stored results; make them with {remake}.") from error
     except (OSError, pa.ArrowException) as error:
-        raise UserError(f"{path}: not a parquet file ({error}); make it anew: {remake}.") from error
+        raise UserError(f"{path}: not a parquet file ({error}); replace it: {remake}.") from error
     return ROWS.frame(table.to_pandas(), path)

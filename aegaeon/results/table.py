@@ -1,4 +1,4 @@
-"""What a stored table is: typed columns with units and meanings, an order of lines, checks."""
+"""The type of a stored table: columns with types, units and meanings, an order of lines, checks."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ _TYPES = {
     "float32": pa.float32(),
     "bool": pa.bool_(),
 }
-# Seconds of 32 bits: a smaller tolerance would ask for the same bits.
+# The precision of 32-bit floats: a smaller tolerance would ask for the same bits.
 _LEAST_RTOL_32 = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column: its type, unit, meaning and role; `nullable` where a line may have no value."""
+    """One column: type, unit, meaning and role. A `nullable` column may have empty cells."""
 
     name: str
     type: Literal["str", "int", "float", "float32", "bool"]
@@ -42,7 +42,10 @@ class Column:
     nullable: bool = False
 
     def unequal(self, a: NDArray[Any], b: NDArray[Any], rtol: float) -> NDArray[np.bool_]:
-        """Tell where two arrays of this column differ; `rtol` 0 asks for the same bits."""
+        """Return a mask, True where two equally shaped arrays of this column differ.
+
+        `rtol` is the relative difference up to which two floats agree; 0 asks for the same bits.
+        """
         if self.type == "float":
             return np.asarray(~np.isclose(a, b, rtol=rtol, atol=0.0, equal_nan=True))
         if self.type == "float32":
@@ -53,14 +56,17 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """One kind of table: what a line is, its columns, and those that lines are sorted by.
+    """One kind of table.
 
     Attributes:
         name: name of the table, and of its folder or file.
-        key: a column whose values are distinct, if there is one.
-        exact: a frame must have these columns and types and no others, values in range; else
+        line: meaning of one line, in words.
+        columns: the columns, in order.
+        order: names of the columns by which lines are sorted.
+        key: a column of distinct values, or None.
+        exact: True: a frame must have exactly these columns and types, and values in range. False:
             further columns are dropped and values are converted.
-        check: refuses a table for what no single column shows.
+        check: raises `UserError` for a fault that no single column shows.
     """
 
     name: str
@@ -97,9 +103,9 @@ class Table:
         return tuple(column.name for column in self.columns if column.role in roles)
 
     def arrow(self, frame: pd.DataFrame, where: Path) -> pa.Table:
-        """Return `frame` typed, checked and sorted; raise `UserError` naming `where` and a column.
+        """Return `frame` typed, checked and sorted, without its index.
 
-        An index plays no part.
+        Raises `UserError` with `where` and the name of the faulty column.
         """
         self._check_names(frame.columns, where)
         arrays = [self._array(frame[column.name], column, where) for column in self.columns]
@@ -114,12 +120,15 @@ class Table:
         return table.sort_by([(name, "ascending") for name in self.order]).cast(self.schema)
 
     def frame(self, frame: pd.DataFrame, where: Path) -> pd.DataFrame:
-        """Return what `arrow` returns, as a data frame."""
+        """Return the table of `arrow` as a data frame; raise `UserError` as `arrow` does."""
         typed: pd.DataFrame = self.arrow(frame, where).to_pandas()
         return typed
 
     def row(self, row: Mapping[str, Any], where: Path) -> dict[str, Any]:
-        """Return one line as plain Python values in order, NaN as None; raise `UserError`."""
+        """Return one line as plain Python values, in the order of the columns, NaN as None.
+
+        Raises `UserError` with `where` and the name of the faulty column.
+        """
         self._check_names(row, where)
         clean = {name: _plain(row[name], column, where) for name, column in self.by_name.items()}
         self._check_values(pa.Table.from_pylist([clean], schema=self.schema), where)
@@ -175,7 +184,10 @@ def _check_range(values: pa.ChunkedArray, column: Column, where: Path) -> None:
 
 
 def _plain(value: object, column: Column, where: Path) -> str | float | None:
-    """Unwrap a numpy scalar and refuse a value of another type; an int may stand for a float."""
+    """Return a value as plain Python, NaN as None; an int may stand for a float.
+
+    Raises `UserError` for a value of another type.
+    """
     value = value.item() if isinstance(value, np.generic) else value
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return None
@@ -189,7 +201,7 @@ def _plain(value: object, column: Column, where: Path) -> str | float | None:
 
 
 def refusal(where: Path, column: str, found: str, expected: str) -> UserError:
-    """Return the error that names a file's column, what is there, and what was expected."""
+    """Return the error for a file's column: the name, the fault, and the expectation."""
     return UserError(
         f"{where}: column '{column}' is {found}; expected {expected}. "
         "Write result tables with `aegaeon results export`, never by hand."

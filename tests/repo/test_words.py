@@ -18,6 +18,8 @@ CODE: tuple[str, ...] = (
     "aegaeon/live/ray",
     "aegaeon/live/measure",
     "aegaeon/doctor",
+    "aegaeon/claims",
+    "aegaeon/results",
 )
 # Modules that lie in no such folder.
 MODULES: tuple[str, ...] = ("aegaeon/*.py", "aegaeon/live/*.py")

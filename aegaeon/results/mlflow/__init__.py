@@ -1,1 +1,1 @@
-"""Results in MLflow: what is logged, and how."""
+"""Results in MLflow: entries, the tracker, and the two ways to write."""

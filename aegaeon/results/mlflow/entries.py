@@ -1,4 +1,4 @@
-"""What MLflow is told of a run or a sweep, built from `run.json` files or stored rows."""
+"""MLflow entries of runs and sweeps, built from `run.json` files or stored rows."""
 
 from __future__ import annotations
 
@@ -26,9 +26,10 @@ _ROW_TAGS = ("figure", "system", "source", "hardware", "machine", "config_hash",
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One MLflow run that has ended; `key` names it for good, so it is never logged twice.
+    """One MLflow run that has ended.
 
-    Times are milliseconds since 1970; `artifact_uri` None leaves the place to MLflow.
+    `key` never changes, so no run is logged twice. Times are milliseconds since 1970.
+    `artifact_uri` None leaves the place of artifacts to MLflow.
     """
 
     key: str
@@ -48,8 +49,9 @@ def of_records(
 ) -> list[Entry]:
     """Return the sweeps and then the runs to log.
 
-    A run that still says `running` belongs to a process that died if its sweep `sweep_id` is
-    over, and is logged as failed; otherwise another process may be at it, and it is left alone.
+    `sweep_id` names a sweep that is over. A run of that sweep with status `running` has lost its
+    process, and is logged as failed. Another run with status `running` may have a living process,
+    and is left out.
     """
     ended = [
         facts
@@ -65,7 +67,7 @@ def of_rows(
 ) -> list[Entry]:
     """Return a parent for the stored table of `experiment` and one entry per row.
 
-    `details` names the tables stored beside the rows; an entry's tag says where they are.
+    `details` names the stored detail tables; a tag of each entry gives the paths of these tables.
     """
     where = ", ".join(f"{name}/{experiment}.parquet" for name in details)
     children = [_of_row(row, _sweep_key(f"stored/{experiment}"), where) for row in rows]
@@ -121,7 +123,7 @@ def _of_row(row: Mapping[str, Any], parent: str, details: str) -> Entry:
 
 
 def _parents(children: Sequence[Entry]) -> list[Entry]:
-    """Return one entry per sweep that spans its runs and failed if one of them did."""
+    """Return one entry per sweep. A sweep spans its runs, and has failed if a run has failed."""
     sweeps: dict[str, list[Entry]] = {}
     for child in children:
         if child.parent is not None:
@@ -180,7 +182,7 @@ def _flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 
 
 def _limited(params: Mapping[str, str]) -> dict[str, str]:
-    """Keep what MLflow takes: settings first, as they are what a sweep varies."""
+    """Cut to the limits of MLflow: settings come first, as a sweep varies settings."""
     settings = set(ROWS.of_role("setting"))
     names = sorted(params, key=lambda name: (name not in settings, name))[:MAX_PARAMS]
     return {name: params[name][:MAX_PARAM_LENGTH] for name in names}
@@ -189,7 +191,7 @@ def _limited(params: Mapping[str, str]) -> dict[str, str]:
 def _note(error: Mapping[str, str] | None) -> str:
     if error is None:
         return "The process ended without closing this run (killed, or the machine went down)."
-    # The end of a traceback says most, and a tag keeps only its beginning.
+    # The end of a traceback is the useful part, but MLflow cuts a long tag at the end.
     trace = error["traceback"][-(MAX_TAG_LENGTH - 500) :]
     return f"**{error['type']}**: {error['message'][:300]}\n\n```\n{trace}\n```"
 

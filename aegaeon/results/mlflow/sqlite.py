@@ -1,4 +1,7 @@
-"""The two ways into MLflow; imports it, so only `tracking` loads this module, when needed."""
+"""The two ways to write into MLflow: through a server, or straight into a SQLite database.
+
+This module imports mlflow, which is slow. Only `tracker` loads this module, and only when needed.
+"""
 
 from __future__ import annotations
 
@@ -36,21 +39,24 @@ class Writer(Protocol):
     """Writes ended runs into a store."""
 
     def experiment(self, name: str) -> Experiment:
-        """Return the experiment of this name, made or restored if need be."""
+        """Return the experiment of this name; create or restore the experiment if needed."""
         ...
 
     def known(self, experiment_id: str) -> dict[str, str]:
-        """Return entry key -> run id of all that is logged, deleted runs included."""
+        """Return entry key -> run id of all logged entries, deleted runs included."""
         ...
 
     def insert(
         self, place: Experiment, entries: Sequence[Entry], known: dict[str, str]
     ) -> dict[str, str]:
-        """Add the entries, whose parents are in `known` or before them; return key -> run id."""
+        """Add the entries; return key -> run id.
+
+        The parent of an entry must be in `known`, or must come before the entry.
+        """
         ...
 
     def extend(self, run_id: str, entry: Entry) -> None:
-        """Give a logged sweep, deleted or not, the status and the end that `entry` now has."""
+        """Give a logged sweep the status and the end of `entry`; a deleted sweep is restored."""
         ...
 
 
@@ -68,14 +74,14 @@ def open_writer(uri: str, folder: Path) -> Writer:
 
 
 class ServerWriter:
-    """Through MLflow's client, run by run: for a tracking server."""
+    """Writes through MLflow's client, run by run: for a tracking server."""
 
     def __init__(self, uri: str, artifacts: Path | None) -> None:
         self.client = MlflowClient(tracking_uri=uri)
         self.artifacts = artifacts
 
     def experiment(self, name: str) -> Experiment:
-        """Return the experiment of this name, made or restored if need be."""
+        """Return the experiment of this name; create or restore the experiment if needed."""
         found = self.client.get_experiment_by_name(name)
         if found is not None and found.lifecycle_stage == "deleted":
             self.client.restore_experiment(found.experiment_id)
@@ -86,7 +92,7 @@ class ServerWriter:
         return found
 
     def known(self, experiment_id: str) -> dict[str, str]:
-        """Return entry key -> run id of all that is logged, deleted runs included."""
+        """Return entry key -> run id of all logged entries, deleted runs included."""
         found: dict[str, str] = {}
         token = None
         while True:
@@ -120,16 +126,16 @@ class ServerWriter:
         return added
 
     def extend(self, run_id: str, entry: Entry) -> None:
-        """Give a logged sweep, deleted or not, the status and the end that `entry` now has."""
+        """Give a logged sweep the status and the end of `entry`; a deleted sweep is restored."""
         self.client.restore_run(run_id)
         self.client.set_terminated(run_id, entry.status, entry.end_ms)
 
 
 class SqliteWriter(ServerWriter):
-    """Straight into MLflow's tables, in one transaction: 14 times as fast as the client."""
+    """Writes straight into MLflow's tables, in one transaction: 14 times as fast as the client."""
 
     def known(self, experiment_id: str) -> dict[str, str]:
-        """Return entry key -> run id of all that is logged, deleted runs included."""
+        """Return entry key -> run id of all logged entries, deleted runs included."""
         query = text(
             "SELECT tags.value, tags.run_uuid FROM tags JOIN runs USING (run_uuid) "
             "WHERE runs.experiment_id = :experiment AND tags.key = :key"

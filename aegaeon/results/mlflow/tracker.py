@@ -1,7 +1,7 @@
 """MLflow as an index of `runs/`: written at the end of a sweep, by one process, in bulk.
 
-The run directories are the record; everything here can be deleted and logged again from them.
-Nothing is ever left RUNNING, as MLflow only hears of runs that have ended.
+The run directories are the record: MLflow's data can be deleted, and logged again from `runs/`.
+No MLflow run has the status RUNNING, as only ended runs are logged.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _SQLITE = "sqlite:///"
 _LOCK_SECONDS = 300
 _CHUNK = 250
-# Nothing phones home, no job server beside the UI, and a server that is down is noticed soon.
+# No telemetry, no job server next to the UI, and short time-outs for a server that is down.
 _ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
@@ -36,10 +36,10 @@ _ENVIRONMENT = {
 
 
 def connect(target: str, runs_root: Path) -> Tracker | None:
-    """Return the tracker that `tracking.uri` names, or None for `none`.
+    """Return the tracker that `tracking.uri` names, or None for `none`; no store is opened yet.
 
     `target` is `sqlite` (a database in `runs_root`), `none`, a `sqlite:///` path or the http
-    address of an MLflow server; raises `UserError` for anything else. Opens nothing yet.
+    address of an MLflow server. Raises `UserError` for any other text.
     """
     if target == "none":
         return None
@@ -58,7 +58,7 @@ def connect(target: str, runs_root: Path) -> Tracker | None:
 
 @dataclass(frozen=True, slots=True)
 class Tracker:
-    """An MLflow tracking store; `folder` holds the lock, and artifacts of imported runs."""
+    """An MLflow tracking store; `folder` holds the lock and the artifacts of imported runs."""
 
     uri: str
     folder: Path
@@ -69,9 +69,11 @@ class Tracker:
         entries: Sequence[Entry],
         progress: Callable[[int], None] = lambda count: None,
     ) -> int:
-        """Log the entries that are not there yet (parents first) and return how many were new.
+        """Log the entries that the store lacks; return the number of new entries.
 
-        Creates the experiment when needed; `progress` is told how many entries were dealt with.
+        `entries` must have parents before children. The experiment is created when needed.
+        `progress` receives the number of entries since its last call. Raises `UserError` if MLflow
+        fails or the lock is held for 300 s.
         """
         with self._writer() as writer:
             place = writer.experiment(experiment)
@@ -90,12 +92,12 @@ class Tracker:
 
     @contextmanager
     def _writer(self) -> Iterator[Writer]:
-        """Open the store under the lock: two first contacts at once would break a database."""
+        """Open the store under the lock: two processes that create one database would break it."""
         for name, value in _ENVIRONMENT.items():
             os.environ.setdefault(name, value)
         from aegaeon.results.mlflow import sqlite as mlflow_writer
 
-        # What matters reaches the user as the message of a `UserError`.
+        # An error reaches the user as the message of a `UserError`.
         for logger in ("mlflow", "alembic"):
             logging.getLogger(logger).setLevel(logging.CRITICAL)
         self.folder.mkdir(parents=True, exist_ok=True)

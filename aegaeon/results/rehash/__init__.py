@@ -1,7 +1,7 @@
 """From version 1 of the configuration hash to version 2; nothing is run.
 
-Run directories hold their configuration, and are renamed. The rows of a stored table are those of
-its experiment's points, which are composed and hashed both ways.
+A run directory holds its configuration, and is renamed. A stored table holds no configuration:
+the points of its experiment are composed, and both hashes of every point are computed.
 """
 
 from aegaeon.results.rehash.command import rehash_command

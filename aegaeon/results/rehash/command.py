@@ -1,4 +1,4 @@
-"""What `aegaeon results rehash` does and prints."""
+"""The command `aegaeon results rehash`: all translations, and the printed counts."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from aegaeon.results.rehash.tables import Points, translate_stored
 
 @dataclass
 class Translation:
-    """What became of the things to translate; `refused` has a sentence for each that stays."""
+    """Counts of translated and current things; `refused` has a sentence per refused thing."""
 
     things: str
     translated: int = 0
@@ -27,7 +27,7 @@ class Translation:
     refused: list[str] = field(default_factory=list)
 
     def attempt(self, translate: Callable[[], bool]) -> None:
-        """Call `translate`, which says whether there was anything to do, and count it."""
+        """Call `translate` and count the outcome: True translated, False current, or refused."""
         try:
             if translate():
                 self.translated += 1
@@ -37,7 +37,7 @@ class Translation:
             self.refused.append(str(error))
 
     def show(self, console: Console) -> None:
-        """Print what was refused, and one line of counts."""
+        """Print a line per refused thing, and one line of counts."""
         for sentence in self.refused:
             console.print(Text(f"error: {sentence}", style="red"), soft_wrap=True)
         counts = [f"{self.translated} translated", f"{self.current} had version {VERSION} before"]
@@ -50,8 +50,8 @@ def rehash_command(
 ) -> bool:
     """Translate all run directories and stored tables; True if none was refused.
 
-    `points` gives the settings of every run of an experiment. What has been translated stays as it
-    is, so an interrupted translation is completed by the next one.
+    `points` gives the settings of every run of an experiment. Translated directories and tables
+    are left unchanged, so a second call completes an interrupted translation.
     """
     console = console or Console()
     runs, tables = Translation("run directories"), Translation("stored tables")

@@ -15,10 +15,11 @@ from aegaeon.results.rehash.version1 import old_hash
 
 
 def translate_run(directory: Path) -> bool:
-    """Translate a run directory; False if that has been done, `UserError` if it cannot be.
+    """Translate a run directory; False if the directory is translated already.
 
-    The record is written before the directory is renamed. An interrupted translation leaves a
-    directory whose name is not the hash in its record; the next translation renames it.
+    The record is written before the directory is renamed. After an interruption between the two
+    steps, the directory's name differs from the hash in its record; the next translation renames
+    the directory. Raises `UserError` if the directory cannot be translated.
     """
     path = directory / RUN_FILE
     facts = read_record(path)
@@ -35,7 +36,7 @@ def translate_run(directory: Path) -> bool:
 
 
 def new_names(experiment_dir: Path) -> dict[str, str]:
-    """Return the hash of version 2 by that of version 1, of the translated runs of a directory."""
+    """Return version 1 hash -> version 2 hash for the translated runs of an experiment."""
     found = [read_record(path) for path in experiment_dir.glob(f"*/{RUN_FILE}")]
     return {
         old_hash(facts["config"]): facts["config_hash"]
@@ -45,7 +46,7 @@ def new_names(experiment_dir: Path) -> dict[str, str]:
 
 
 def _news(facts: Mapping[str, Any], path: Path) -> dict[str, Any]:
-    """Return what version 2 changes in a record."""
+    """Return the keys of a record that version 2 changes, with the new values."""
     config = facts["config"]
     if facts["status"] == "running":
         raise UserError(f"{path}: the run is under way or was killed; let it end, or delete it.")

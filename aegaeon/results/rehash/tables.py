@@ -1,4 +1,4 @@
-"""Stored tables: the column `config_hash` of the rows, and of the details beside them."""
+"""Stored tables: the column `config_hash` of the rows and of the detail tables."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ Points: TypeAlias = Callable[[str], Iterable[Mapping[str, Any]]]
 
 
 def translate_stored(experiment: str, runs_root: Path, stored_dir: Path, points: Points) -> bool:
-    """Translate all stored tables of `experiment`; False if that has been done.
+    """Translate all stored tables of `experiment`; False if all are translated already.
 
     `points` gives the settings of every run of an experiment. Raises `UserError`, and writes
-    nothing, if a hash is of no run directory and of no point.
+    nothing, if a hash belongs to no run directory and to no point.
     """
     path = stored_path(experiment, stored_dir)
     rows = load_stored(experiment, stored_dir)
@@ -52,7 +52,10 @@ def translate_stored(experiment: str, runs_root: Path, stored_dir: Path, points:
 def _names(
     experiment: str, hashes: set[str], runs_root: Path, points: Points, path: Path
 ) -> dict[str, str]:
-    """Return the new hash by the old one and by itself, for all of `hashes`; else `UserError`."""
+    """Return old hash -> new hash and new hash -> new hash, for all of `hashes`.
+
+    Raises `UserError` if a hash belongs to no run directory and to no point.
+    """
     names = new_names(runs_root / experiment)
     if not hashes <= {*names, *names.values()}:
         try:
@@ -70,7 +73,10 @@ def _names(
 
 
 def _renamed(frame: pd.DataFrame, names: Mapping[str, str], path: Path) -> pd.DataFrame | None:
-    """Return a table with the new hashes, or None if it has them."""
+    """Return a table with the new hashes, or None if the table has the new hashes already.
+
+    Raises `UserError` if a hash is not in `names`.
+    """
     hashes = frame["config_hash"].map(dict(names))
     if hashes.isna().any():
         raise UserError(f"{path}: lacks rows of runs whose details are stored; export them again.")

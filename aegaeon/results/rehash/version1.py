@@ -15,14 +15,14 @@ from aegaeon.results.config_hash import (
 )
 from aegaeon.results.introduced import KeyPath, ledger_entry
 
-# Later entries of the ledger are keys that version 1 never saw.
+# Ledger entries after the first 51 are keys younger than version 1.
 LEDGER_ENTRIES = 51
 
 
 def old_hash(config: Mapping[str, Any]) -> str:
-    """Return the hash of version 1 of a configuration that may have been composed since.
+    """Return the version 1 hash of a configuration, which may have keys newer than version 1.
 
-    Keys that are newer than version 1 are left out, if they have the default of their introduction.
+    A newer key at its introduced default is left out.
     """
     return short_digest(_without_newer(canonical(jsonable(counted(config))), ()))
 
