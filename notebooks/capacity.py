@@ -20,7 +20,8 @@ from hydra import compose, initialize_config_dir
 
 from aegaeon.errors import UserError
 from aegaeon.experiment.config import from_hydra
-from aegaeon.experiment.plan import plan, run
+from aegaeon.experiment.execute import execute
+from aegaeon.experiment.plan import plan
 from aegaeon.paths import ROOT
 from aegaeon.results.store import load_stored
 from aegaeon.scoring.goodput import LEVEL, sweep
@@ -84,7 +85,7 @@ def attainment(system: str, count: int) -> float:
     overrides = [*MARKET, *SYSTEMS[system], f"models.count={count}"]
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         config = from_hydra(compose("config", overrides=overrides))
-    return float(str(run(plan(config, SEED)).row["slo_attainment"]))
+    return float(str(execute(plan(config, SEED)).row["slo_attainment"]))
 
 
 def largest(system: str, step: int = 4) -> int:

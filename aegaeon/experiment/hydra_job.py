@@ -23,7 +23,9 @@ from rich.progress import Progress
 from aegaeon.errors import UserError
 from aegaeon.experiment import sweep
 from aegaeon.experiment.config import Config, from_hydra
-from aegaeon.experiment.plan import Plan, Result, nominal_rate, plan, run
+from aegaeon.experiment.execute import execute
+from aegaeon.experiment.plan import plan
+from aegaeon.experiment.planned import Plan, Result, nominal_rate
 from aegaeon.experiment.points import Settings, settings_and_seeds
 from aegaeon.paths import CONF, HOME
 from aegaeon.results.config_hash import config_hash
@@ -113,10 +115,10 @@ def _check_room(runs: Path) -> None:
 def _with_bar(planned: Plan, folder: Path) -> Result:
     total = len(planned.arrivals)
     if total < _BAR_FROM_REQUESTS or not sys.stderr.isatty():
-        return run(planned, folder=folder)
+        return execute(planned, folder=folder)
     with Progress(console=Console(stderr=True)) as progress:
         task = progress.add_task("requests", total=total)
-        return run(planned, lambda done: progress.update(task, completed=done), folder)
+        return execute(planned, lambda done: progress.update(task, completed=done), folder)
 
 
 def main(argv: list[str] | None = None) -> int:

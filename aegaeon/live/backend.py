@@ -17,7 +17,6 @@ from aegaeon.live.control.tracks import LiveRun
 from aegaeon.live.events import LiveRequest
 from aegaeon.live.measure.calibrate import estimate, quick, warm_up
 from aegaeon.live.options import LiveOptions
-from aegaeon.live.preflight.checks import live_fleet
 from aegaeon.live.ray.cluster import connected, reserved
 from aegaeon.live.ray.session import Session, started
 from aegaeon.policy.interface import System
@@ -29,6 +28,7 @@ _PROMPT_IDS = (1, 500)
 def run_live(
     system: System,
     deployment: Deployment,
+    fleet: Fleet,
     arrivals: Sequence[Arrival],
     options: LiveOptions,
     folder: Path,
@@ -37,12 +37,11 @@ def run_live(
 ) -> LiveRun:
     """Serve `arrivals` on live engines and return what happened to each; logs go to `folder`.
 
-    Prompts are random token ids drawn from `seed`. Raises UserError for what cannot be run, and
-    LiveError if anything gets lost, or instances die beyond `options.restarts`. Nothing stays
-    behind either way.
+    `fleet` is what `live_fleet` returned. Prompts are random token ids drawn from `seed`. Raises
+    UserError for what cannot be run, and LiveError if anything gets lost, or instances die beyond
+    `options.restarts`. Nothing stays behind either way.
     """
     faults = FaultOptions(options.on_fault, options.restarts)
-    fleet = live_fleet(system, deployment, options)
     with opened(fleet, deployment, options, folder) as session:
         costs = _costs(session, fleet, deployment, options)
         deployment = replace(deployment, costs=costs)
