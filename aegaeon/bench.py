@@ -12,8 +12,9 @@ from rich.console import Console
 from rich.table import Table
 
 from aegaeon.experiment.compose import composed
-from aegaeon.experiment.plan import Plan, plan
-from aegaeon.scoring.tables import score_simulation
+from aegaeon.experiment.plan import plan
+from aegaeon.experiment.planned import Plan
+from aegaeon.scoring.score import score_run
 from aegaeon.sim.simulator import Simulator
 
 REPEATS = 5
@@ -60,16 +61,17 @@ def _plan(overrides: list[str]) -> Plan:
 
 def _time(planned: Plan) -> Timing:
     start = time.process_time()
-    simulation = Simulator(planned.config.system, planned.deployment, planned.arrivals).run()
+    log = Simulator(
+        planned.config.system, planned.deployment, planned.fleet, planned.arrivals
+    ).run()
     simulated = time.process_time()
-    score_simulation(simulation, planned.deployment.slo)
-    tokens = sum(track.generated for track in simulation.tracks)
+    score_run(log, planned.deployment.slo)
     return Timing(
         simulated - start,
         time.process_time() - simulated,
         len(planned.arrivals),
-        tokens,
-        simulation.events,
+        int(log.timelines.count.sum()),
+        log.events,
     )
 
 

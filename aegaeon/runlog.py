@@ -64,7 +64,8 @@ class RequestLog:
     Attributes:
         output_tokens: tokens that were due.
         prefill_start, first_token, finish: times; NaN for an event that never came.
-        prefill_wait_s to data_s: seconds; the six add up to finish - arrival, NaN if unfinished.
+        prefill_wait_s to data_s: seconds. The six add up to finish - arrival; some are NaN if the
+            request did not finish.
             Execution is inside engine steps; `data_s` waits for KV copies; `control_s` is messages
             and bookkeeping; the waits are the rest, before and after the first token.
         sent: when the controller sent the request; live runs replay arrivals a little late.
@@ -153,6 +154,22 @@ class PoolSample:
     block_bytes: int
     used: int
     allocated: int
+
+
+@dataclass(frozen=True, slots=True)
+class StageCost:
+    """How long a model of type `model` takes to get ready in one way, measured in `round`.
+
+    `order` is 0 for the slowest way; `nbytes` are its weights on one device.
+    """
+
+    stage: str
+    order: int
+    model: str
+    seconds: float
+    nbytes: int
+    note: str
+    round: int = 0
 
 
 @dataclass(frozen=True, slots=True)

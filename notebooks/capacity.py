@@ -19,7 +19,8 @@ import matplotlib.pyplot as plt
 
 from aegaeon.errors import UserError
 from aegaeon.experiment.compose import composed
-from aegaeon.experiment.plan import plan, run
+from aegaeon.experiment.execute import execute
+from aegaeon.experiment.plan import plan
 from aegaeon.paths import ROOT
 from aegaeon.results.store import load_stored
 from aegaeon.scoring.goodput import LEVEL, sweep
@@ -81,7 +82,7 @@ for count in COUNTS:
 def attainment(system: str, count: int) -> float:
     """Return the share of tokens on time with `count` models."""
     overrides = [*MARKET, *SYSTEMS[system], f"models.count={count}"]
-    return float(str(run(plan(composed(overrides), SEED)).row["slo_attainment"]))
+    return float(str(execute(plan(composed(overrides), SEED)).row["slo_attainment"]))
 
 
 def largest(system: str, step: int = 4) -> int:

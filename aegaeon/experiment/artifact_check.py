@@ -22,10 +22,12 @@ from rich.table import Table
 from aegaeon.core import Arrival, CostModel, DecodeCost, Deployment, ModelCost
 from aegaeon.errors import UserError
 from aegaeon.experiment.compose import composed
-from aegaeon.experiment.plan import Plan, plan
+from aegaeon.experiment.plan import plan
+from aegaeon.experiment.planned import Plan
+from aegaeon.experiment.sizes import check_sizes
 from aegaeon.policy.interface import System, known_lengths
 from aegaeon.scoring.goodput import crossing
-from aegaeon.scoring.tables import score_simulation
+from aegaeon.scoring.score import score_run
 from aegaeon.sim.simulator import Simulator
 from workloads import clip_lengths
 
@@ -146,8 +148,9 @@ def _attainments(
     system: System, deployment: Deployment, arrivals: list[Arrival]
 ) -> tuple[float, float]:
     deployment = replace(deployment, lengths=known_lengths(system, arrivals))
-    simulation = Simulator(system, deployment, arrivals).run()
-    scores = score_simulation(simulation, deployment.slo)
+    fleet = system.fleet(deployment)
+    check_sizes(arrivals, fleet, deployment.costs)
+    scores = score_run(Simulator(system, deployment, fleet, arrivals).run(), deployment.slo)
     due = sum(a.output_tokens for a in arrivals)
     return float(scores.on_time.sum() / due), float(scores.artifact_qos.mean())
 

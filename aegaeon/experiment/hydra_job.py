@@ -29,7 +29,9 @@ from rich.text import Text
 from aegaeon.errors import UserError
 from aegaeon.experiment import notes, summary
 from aegaeon.experiment.config import Config, from_hydra
-from aegaeon.experiment.plan import Plan, Result, nominal_rate, plan, run
+from aegaeon.experiment.execute import execute
+from aegaeon.experiment.plan import plan
+from aegaeon.experiment.planned import Plan, Result, nominal_rate
 from aegaeon.experiment.points import Settings, settings_and_seeds
 from aegaeon.experiment.sweep import requested
 from aegaeon.paths import CONF, HOME
@@ -119,10 +121,10 @@ def _check_room(runs: Path) -> None:
 def _with_bar(planned: Plan, folder: Path) -> Result:
     total = len(planned.arrivals)
     if total < _BAR_FROM_REQUESTS or not sys.stderr.isatty():
-        return run(planned, folder=folder)
+        return execute(planned, folder=folder)
     with Progress(console=Console(stderr=True)) as progress:
         task = progress.add_task("requests", total=total)
-        return run(planned, lambda done: progress.update(task, completed=done), folder)
+        return execute(planned, lambda done: progress.update(task, completed=done), folder)
 
 
 def run_hydra(arguments: Sequence[str]) -> int:

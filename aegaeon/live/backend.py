@@ -17,7 +17,6 @@ from aegaeon.live.control.tracks import LiveRun
 from aegaeon.live.events import LiveRequest
 from aegaeon.live.measure.calibrate import estimate, quick, warm_up
 from aegaeon.live.options import LiveOptions
-from aegaeon.live.preflight.checks import live_fleet
 from aegaeon.live.ray.cluster import connected, reserved
 from aegaeon.live.ray.session import Session, started
 from aegaeon.policy.interface import System
@@ -29,6 +28,7 @@ _PROMPT_IDS = (1, 500)
 def run_live(
     system: System,
     deployment: Deployment,
+    fleet: Fleet,
     arrivals: Sequence[Arrival],
     options: LiveOptions,
     folder: Path,
@@ -37,13 +37,13 @@ def run_live(
 ) -> LiveRun:
     """Serve `arrivals` on live engines and return the finished run; logs go to `folder`.
 
-    Prompts are random token ids drawn from `seed`. `progress` gets the number of requests sent.
+    `fleet` is the result of `live_fleet`. Prompts are random token ids drawn from `seed`.
+    `progress` gets the number of requests sent.
     Raises UserError for a configuration that cannot run. Raises LiveError if a request or token is
     lost, or if instances die more often than `options.restarts`. No process and no memory is left
     either way.
     """
     faults = FaultOptions(options.on_fault, options.restarts)
-    fleet = live_fleet(system, deployment, options)
     with opened(fleet, deployment, options, folder) as session:
         costs = _costs(session, fleet, deployment, options)
         deployment = replace(deployment, costs=costs)

@@ -16,7 +16,8 @@ from aegaeon.core import Slo
 from aegaeon.experiment.compose import compose_raw, parse
 from aegaeon.experiment.config import from_hydra
 from aegaeon.results.schema import ROWS, details_text
-from aegaeon.scoring.score import Timelines, score
+from aegaeon.runlog import Timelines
+from aegaeon.scoring.score import score
 
 ROOT = Path(__file__).parents[2]
 CONF = ROOT / "conf"

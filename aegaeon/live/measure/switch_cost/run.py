@@ -16,7 +16,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
-import pandas as pd
 from rich.console import Console
 from rich.progress import Progress
 
@@ -32,6 +31,7 @@ from aegaeon.live.measure.switch_cost.worker import (
 )
 from aegaeon.live.memory.cleanup import remove_leftovers
 from aegaeon.live.options import SwitchCostOptions
+from aegaeon.runlog import StageCost
 
 T = TypeVar("T")
 
@@ -48,8 +48,8 @@ STAGES = {
 
 def switch_costs(
     models: Sequence[ModelSpec], options: SwitchCostOptions, folder: Path
-) -> pd.DataFrame:
-    """Return one line per measurement: stage, order, model (the type), seconds, bytes, note, round.
+) -> list[StageCost]:
+    """Return every measurement, by round.
 
     The output of the processes goes to `folder`/logs. Raises UserError for models that cannot be
     loaded, and for a process that died.
@@ -67,7 +67,7 @@ def switch_costs(
     finally:
         # A killed process has left shared memory.
         remove_leftovers()
-    return _table(rounds, {model.name: model.type for model in models})
+    return _stages(rounds, {model.name: model.type for model in models})
 
 
 def _measure(
@@ -130,19 +130,18 @@ def _new_process(log: Path) -> ProcessPoolExecutor:
     return ProcessPoolExecutor(1, context, write_output_to, (log,))
 
 
-def _table(rounds: Sequence[Sequence[SwitchSample]], types: dict[str, str]) -> pd.DataFrame:
+def _stages(rounds: Sequence[Sequence[SwitchSample]], types: dict[str, str]) -> list[StageCost]:
     order = {way: i for i, way in enumerate(STAGES)}
-    lines = [
-        {
-            "stage": STAGES[sample.way][0],
-            "order": order[sample.way],
-            "model": types[sample.model],
-            "seconds": sample.seconds,
-            "bytes": sample.nbytes,
-            "note": STAGES[sample.way][1],
-            "round": i,
-        }
+    return [
+        StageCost(
+            stage=STAGES[sample.way][0],
+            order=order[sample.way],
+            model=types[sample.model],
+            seconds=sample.seconds,
+            nbytes=sample.nbytes,
+            note=STAGES[sample.way][1],
+            round=i,
+        )
         for i, samples in enumerate(rounds)
         for sample in samples
     ]
-    return pd.DataFrame(lines)
