@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,7 +61,7 @@ class _Targets:
 
     def due(self, index: Ints | int) -> float | Floats:
         """Return the deadlines of tokens `index` (from 0), in seconds after the arrival."""
-        return self.ttft_s + index * self.tbt_s
+        return cast("float | Floats", self.ttft_s + index * self.tbt_s)
 
 
 def score_run(log: RunLog, slo: Slo) -> Scores:

@@ -58,7 +58,7 @@ def requests_table(
             "type": [types.get(r.request.model, r.request.model) for r in logs],
             "status": ["finished" if r.failure is None else "failed" for r in logs],
             "input_tokens": np.array([r.request.input_tokens for r in logs], dtype=np.int64),
-            "output_tokens": np.array([r.output_tokens for r in logs], dtype=np.int64),
+            "output_tokens": _ints(logs, "output_tokens"),
             "tokens_on_time": scores.on_time,
             "arrival_s": np.array([r.request.arrival for r in logs]),
             "first_token_s": _floats(logs, "first_token"),
@@ -68,7 +68,7 @@ def requests_table(
             **{name: _floats(logs, name) for name in PARTS},
             "artifact_qos": scores.artifact_qos,
             "sent_s": _floats(logs, "sent"),
-            "restarts": np.array([r.restarts for r in logs], dtype=np.int64),
+            "restarts": _ints(logs, "restarts"),
             "failure": pd.Series([r.failure or "" for r in logs], dtype=str),
         }
     )
@@ -99,7 +99,8 @@ def events_table(log: RunLog, types: Mapping[str, str] = NO_TYPES) -> pd.DataFra
                 [
                     switches.instance,
                     moves.instance,
-                    np.array([event.instance for event in (*transfers, *faults)], dtype=np.int64),
+                    _ints(transfers, "instance"),
+                    _ints(faults, "instance"),
                 ]
             ),
             "model": models,
@@ -126,7 +127,7 @@ def pool_table(samples: Sequence[PoolSample]) -> pd.DataFrame:
     Nodes are numbered by their first sample.
     """
     nodes = {node: str(i) for i, node in enumerate(dict.fromkeys([s.node for s in samples]))}
-    sizes = np.array([s.block_bytes for s in samples], dtype=np.int64)
+    sizes = _ints(samples, "block_bytes")
     shapes = {size: f"S{i}" for i, size in enumerate(np.unique(sizes).tolist())}
     return pd.DataFrame(
         {
@@ -134,8 +135,8 @@ def pool_table(samples: Sequence[PoolSample]) -> pd.DataFrame:
             "node": pd.Series([nodes[s.node] for s in samples], dtype=str),
             "shape": pd.Series([shapes[s.block_bytes] for s in samples], dtype=str),
             "block_bytes": sizes,
-            "used_bytes": np.array([s.used for s in samples], dtype=np.int64),
-            "allocated_bytes": np.array([s.allocated for s in samples], dtype=np.int64),
+            "used_bytes": _ints(samples, "used"),
+            "allocated_bytes": _ints(samples, "allocated"),
         }
     )
 
@@ -171,6 +172,10 @@ def _flat(cost: ModelCost) -> dict[str, object]:
         "activate_s": switch["activate_s"],
         **parts,
     }
+
+
+def _ints(items: Sequence[object], name: str) -> NDArray[np.int64]:
+    return np.array([getattr(item, name) for item in items], dtype=np.int64)
 
 
 def _floats(items: Sequence[object], name: str) -> NDArray[np.float64]:
