@@ -1,4 +1,4 @@
-"""`python -m kernels.bench`: every variant against one memcpy of the same bytes."""
+"""`python -m kernels.bench`: every variant against one memcpy of the same number of bytes."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for shape in SHAPES:
         _measure(table, Case(shape, device), options.repeats)
     console = Console()
-    # A pipe has no width of its own: every column whole.
+    # A pipe has no width, and rich would cut columns at 80 characters.
     console.width = max(console.width, 120)
     console.print(table)
     return 0
