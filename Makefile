@@ -1,6 +1,6 @@
-# Everything runs in .venv, which the first target that needs it makes from requirements.lock; what
-# needs vLLM runs in .venv-live. `make test` and `make reproduce` have a live part, which makes that
-# too, where vLLM's wheels are for; WITH_LIVE= leaves it out (docs/live.md).
+# The first target that needs .venv makes it from requirements.lock. Commands that need vLLM run in
+# .venv-live instead. `make test` and `make reproduce` have a live part, on platforms with vLLM
+# wheels; the live part makes .venv-live. WITH_LIVE= leaves the live part out (docs/live.md).
 PYTHON ?= python3
 INSTALLER ?= uv
 VENV := .venv
@@ -8,28 +8,28 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 UV_VERSION := 0.13.8
 
-# cpu, or cuda on nodes with GPUs; PLATFORM=cuda installs vLLM's CUDA build.
+# cpu, or cuda on nodes with GPUs; cuda installs vLLM's CUDA build.
 PLATFORM ?= cpu
 LIVE := .venv-live
 LIVE_BIN := $(LIVE)/bin
 LIVE_READY := $(LIVE)/.ready-$(PLATFORM)
 LIVE_LOCK := requirements-live$(if $(filter cuda,$(PLATFORM)),-cuda).lock
-# The first one soon after the profile, which it tests: a machine may be another one an hour later.
+# live_fidelity tests the profile, so it runs first, soon after the profile: machine speed drifts.
 LIVE_EXPERIMENTS := live_fidelity $(filter-out live_fidelity,\
   $(patsubst conf/experiment/%.yaml,%,$(sort $(wildcard conf/experiment/live_*.yaml))))
-# What depends on the machine's profile, and is made again with it.
+# Results that depend on the machine's profile; a new profile removes them.
 PROFILED := runs/live_fidelity runs/live_compare_simulated
 LIVE_FIGURES := fig07 fig14 fig15a fig15b fig16 live_compare fidelity
-# Where the live results of this machine go, beside copies of the simulated ones.
+# The folder for this machine's live results, and copies of the stored simulated results.
 LIVE_STORED ?= runs/here
 LIVE_TESTS := tests/live tests/kernels
 WITH_LIVE ?= $(filter Linux-x86_64-3.11,$(shell $(PYTHON) -c \
   'import platform as p; print(p.system(), p.machine(), p.python_version()[:4], sep="-")'))
-# `make test` leaves out those that start and break one Ray cluster, or instance of ranks, after the other.
+# `make test` leaves out the tests that start and break many Ray clusters or many ranks.
 LONG_LIVE_TESTS := --ignore=tests/live/tp \
   $(addprefix --ignore=tests/live/ray/test_,session.py signals.py two_nodes.py faults.py)
-# PyTorch for CPUs is in no package index (docs/dependencies.md): from folders that pip's settings
-# name, else from PyTorch's own index; TORCH_FROM= takes what the package index has, with CUDA.
+# PyTorch for CPUs is in no package index (docs/dependencies.md). It comes from the folders that pip's
+# settings name, else from PyTorch's own index. TORCH_FROM= takes the CUDA build of the package index.
 TORCH := torch==2.13.0
 UV_FIND_LINKS ?= $(shell echo "$(PIP_FIND_LINKS)" | tr ' ' ',')
 export UV_FIND_LINKS
@@ -54,7 +54,7 @@ $(READY): requirements.lock pyproject.toml
 	$(call install,$(BIN),--no-deps --no-build-isolation -e .)
 	@touch $@
 
-live-setup: $(LIVE_READY) ## make .venv-live: vLLM, Ray and PyTorch beside all of .venv (PLATFORM=cuda on GPU nodes)
+live-setup: $(LIVE_READY) ## make .venv-live: all of .venv, and vLLM, Ray, PyTorch (PLATFORM=cuda on GPU nodes)
 
 $(LIVE_READY): $(LIVE_LOCK) pyproject.toml
 	$(call check_python)
@@ -67,7 +67,7 @@ endif
 	$(LIVE_BIN)/python -c "import torch, transformers, vllm, ray"
 	@touch $@
 
-# What is installed: $(1)/python gets exactly the lock $(2), and no more than it.
+# `sync` gives $(1)/python exactly the packages of the lock $(2); `install` adds packages to it.
 ifeq ($(INSTALLER),uv)
 define sync
 	$(1)/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
@@ -84,7 +84,7 @@ define check_python
 	  { echo "error: $(PYTHON) is older than Python 3.11; run make PYTHON=python3.12 (or another)"; exit 2; }
 endef
 
-# $(1) is a target of the live part, $(2) what it does.
+# $(1) is a target of the live part, $(2) a name for messages.
 live_part = $(if $(WITH_LIVE),$(MAKE) --no-print-directory $(1),\
   @echo "$(2): left out; it needs Linux on x86-64, Python 3.11, and WITH_LIVE not to be empty (docs/live.md)")
 
@@ -96,11 +96,10 @@ reproduce-all: $(READY) ## the same with every variant and sensitivity experimen
 	$(BIN)/aegaeon reproduce --all
 
 live: $(LIVE_READY) ## install if need be, profile this machine, run the live experiments, draw to runs/here
-	$(LIVE_BIN)/aegaeon profile experiment=live_fidelity
+	$(LIVE_BIN)/aegaeon profile measure experiment=live_fidelity
 	rm -rf $(PROFILED)
 	@set -e; for name in $(LIVE_EXPERIMENTS); do \
-	  sweep=$$(grep -q 'sweeper:' conf/experiment/$$name.yaml && echo '-m hydra.launcher.n_jobs=1' || true); \
-	  echo "aegaeon run $$sweep experiment=$$name"; $(LIVE_BIN)/aegaeon run $$sweep experiment=$$name; done
+	  echo "aegaeon run experiment=$$name"; $(LIVE_BIN)/aegaeon run experiment=$$name; done
 	mkdir -p $(LIVE_STORED)
 	test runs/stored -ef $(LIVE_STORED) || cp -r runs/stored/. $(LIVE_STORED)
 	$(LIVE_BIN)/aegaeon results export --replace --stored $(LIVE_STORED) $(LIVE_EXPERIMENTS)
@@ -111,7 +110,7 @@ live-kick: $(LIVE_READY) ## kick the tires of the live backend: one run, a minut
 	$(LIVE_BIN)/aegaeon run experiment=live_kick
 
 kick: $(READY) ## kick the tires: one small sweep and its table, in seconds
-	$(BIN)/aegaeon run -m experiment=kick
+	$(BIN)/aegaeon run experiment=kick
 	$(BIN)/aegaeon figures
 	$(BIN)/aegaeon claims
 
@@ -131,7 +130,7 @@ test-live-short: $(LIVE_READY)
 test-live: $(LIVE_READY) ## all tests of engine and kernels on real vLLM and Ray, the slow ones too (over 20 minutes)
 	$(RUN_LIVE) pytest -m 'not gpu' $(LIVE_TESTS)
 
-test-all: check ## the slow tests as well, but for live ones (test-live)
+test-all: check ## the default and the slow tests, without live ones (test-live)
 	$(BIN)/pytest -n 2 -m 'not gpu'
 
 check: $(READY)
@@ -148,35 +147,35 @@ mlflow: $(READY) ## open the MLflow UI; stored results are loaded first
 	$(BIN)/aegaeon results import
 	$(BIN)/aegaeon mlflow
 
-doctor: $(READY) ## what about this machine affects runs, and which results
+doctor: $(READY) ## check this machine and environment, with the results that each finding affects
 	$(if $(wildcard $(LIVE_READY)),$(LIVE_BIN),$(BIN))/aegaeon doctor
 
 bench: $(READY) ## time the simulator, per point and at market scale
-	$(BIN)/aegaeon bench --large
+	$(BIN)/aegaeon bench sim --large
 
 bench-live: $(LIVE_READY) ## switches, restores and bookkeeping against memcpy and vLLM alone (STORE=1 keeps them)
-	$(RUN_LIVE) aegaeon.live.measure.targets $(if $(STORE),--store)
+	$(LIVE_BIN)/aegaeon bench live $(if $(STORE),--store)
 
 bench-memory: $(LIVE_READY) ## weight switches against memcpy
-	$(RUN_LIVE) aegaeon.live.measure.memory
+	$(LIVE_BIN)/aegaeon bench memory
 
 bench-kernels: $(LIVE_READY) ## gathering and scattering KV blocks against memcpy
-	$(RUN_LIVE) kernels.bench
+	$(LIVE_BIN)/aegaeon bench kernels
 
 soak: $(LIVE_READY) ## random schedules, every token checked, for SOAK_S seconds (600); then random kills
 	AEGAEON_SOAK_S=$(SOAK_S) $(RUN_LIVE) pytest -s -m 'not gpu' -k 'soak or at_random' -o timeout=0 \
 	  tests/live/instance tests/live/ray/test_faults.py
 
-lock: $(READY) ## resolve the dependencies anew, for all three environments
+lock: $(READY) ## resolve the dependencies again, for all three environments
 	$(COMPILE) --universal -o requirements.lock
 	$(COMPILE) $(LINUX) --extra live $(addprefix --no-emit-package ,$(NOT_ON_CPU)) -o requirements-live.lock
 	UV_FIND_LINKS= $(COMPILE) $(LINUX) --extra live-cuda -o requirements-live-cuda.lock
 
 COMPILE = $(BIN)/uv pip compile --quiet --python-version 3.11 --group dev --generate-hashes \
   --no-emit-index-url --no-annotate --custom-compile-command 'make lock' pyproject.toml
-# Not universal: some wheels' requirements differ by platform, and uv would read one of them only.
+# Not universal: the requirements of some wheels differ by platform, and uv reads one wheel only.
 LINUX := --python-platform x86_64-manylinux_2_28
-# Their wheels want CUDA, and then transformers cannot be imported; torch is installed beside the lock.
+# Wheels of the first three need CUDA and break transformers on a CPU; torch is installed separately.
 NOT_ON_CPU := torchvision torchaudio torchcodec torch
 
 clean: ## remove run directories, the MLflow database and caches; stored results stay

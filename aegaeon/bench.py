@@ -1,4 +1,4 @@
-"""`aegaeon bench`: how fast the simulator is, per point, per event and at market scale."""
+"""`aegaeon bench sim`: the speed of the simulator, per point, per event and at market scale."""
 
 from __future__ import annotations
 
@@ -8,14 +8,13 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from hydra import compose, initialize_config_dir
 from rich.console import Console
 from rich.table import Table
 
-from aegaeon.experiment.config import from_hydra
-from aegaeon.experiment.plan import Plan, plan
-from aegaeon.paths import CONF
-from aegaeon.scoring.tables import score_simulation
+from aegaeon.experiment.compose import composed
+from aegaeon.experiment.plan import plan
+from aegaeon.experiment.planned import Plan
+from aegaeon.scoring.score import score_run
 from aegaeon.sim.simulator import Simulator
 
 REPEATS = 5
@@ -27,7 +26,7 @@ HOUR_GPUS = ("hardware.gpus=400", "system.prefill=150", "system.decode=250")
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """One timed simulation: CPU seconds of simulating and scoring, and how much happened."""
+    """One timed simulation: CPU seconds of simulating and scoring, and counts of what it did."""
 
     simulate_s: float
     score_s: float
@@ -36,8 +35,8 @@ class Timing:
     events: int
 
 
-def bench(large: bool = False) -> int:
-    """Print medians of interleaved repeats at the reference point; `large` adds the hour."""
+def bench(large: bool = False) -> None:
+    """Print medians of interleaved repeats at POINT; `large` adds HOUR, 2,000 models."""
     console = Console()
     plans = {system: _plan([f"system={system}", *POINT]) for system in SYSTEMS}
     runs: dict[str, list[Timing]] = {system: [] for system in SYSTEMS}
@@ -54,26 +53,25 @@ def bench(large: bool = False) -> int:
         console.print(table)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2
         console.print(f"peak memory {peak:.2f} GiB")
-    return 0
 
 
 def _plan(overrides: list[str]) -> Plan:
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return plan(from_hydra(compose("config", overrides=overrides)), seed=0)
+    return plan(composed(overrides), seed=0)
 
 
 def _time(planned: Plan) -> Timing:
     start = time.process_time()
-    simulation = Simulator(planned.config.system, planned.deployment, planned.arrivals).run()
+    log = Simulator(
+        planned.config.system, planned.deployment, planned.fleet, planned.arrivals
+    ).run()
     simulated = time.process_time()
-    score_simulation(simulation, planned.deployment.slo)
-    tokens = sum(track.generated for track in simulation.tracks)
+    score_run(log, planned.deployment.slo)
     return Timing(
         simulated - start,
         time.process_time() - simulated,
         len(planned.arrivals),
-        tokens,
-        simulation.events,
+        int(log.timelines.count.sum()),
+        log.events,
     )
 
 

@@ -1,4 +1,4 @@
-"""The terminal as wide tables need it."""
+"""A console for wide tables."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ _PIPE_WIDTH = 120
 
 
 def wide_console() -> Console:
-    """Return standard output; a pipe, which has no width, gets at least 120 columns."""
+    """Return a console on standard output; a pipe has no width, and gets at least 120 columns."""
     console = Console()
     if not console.is_terminal:
         console.width = max(console.width, _PIPE_WIDTH)

@@ -1,4 +1,4 @@
-"""Constraints on options, written on the fields that they constrain and checked in one walk."""
+"""Constraints on options: metadata of a dataclass's fields, checked in one walk."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ _KEY = "constraint"
 
 @dataclass(frozen=True, slots=True)
 class Constraint:
-    """What an option's value must be; each part is optional."""
+    """The bounds or choices of an option's value; each part is optional."""
 
     above: float | None = None
     at_least: float | None = None
     choices: tuple[str, ...] = ()
 
     def fault(self, value: Any) -> str | None:  # noqa: ANN401
-        """Say what is wrong with a value; None if nothing is."""
+        """Return the fault of a value as text; None for a valid value."""
         if self.choices and value not in self.choices:
             return f"{value!r} is neither {' nor '.join(self.choices)}"
         if self.above is not None and not value > self.above:
@@ -48,8 +48,8 @@ def one_of(*choices: str) -> Mapping[str, Constraint]:
 def check_fields(options: Any, key: str) -> None:  # noqa: ANN401
     """Raise `UserError` naming the first option below `key` that breaks its constraint.
 
-    `options` is a dataclass object. Fields that hold such objects, or mappings of them, are checked
-    too.
+    `options` is a dataclass object. Fields with dataclass objects, or with mappings of dataclass
+    objects, are checked too.
     """
     for item in fields(options):
         value, name = getattr(options, item.name), f"{key}.{item.name}" if key else item.name

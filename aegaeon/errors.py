@@ -4,7 +4,7 @@
 class UserError(Exception):
     """A configuration, trace, profile or request that cannot be used.
 
-    The message names the file or key, says what was expected and what to do. The command line
+    The message names the file or key, what was expected, and what to do. The command line
     prints the message without a traceback and exits with code 2.
     """
 

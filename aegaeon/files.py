@@ -1,4 +1,4 @@
-"""Files that are complete or absent: every file of ours is written here."""
+"""Files that are complete or absent: all files of this project are written here."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from aegaeon.errors import UserError
 def atomic(path: Path) -> Iterator[Path]:
     """Yield a temporary path in the folder of `path`; it replaces `path` if the block succeeds.
 
-    Missing folders are made. Whatever happens, no temporary file is left.
+    Missing folders are made. No temporary file is left, whether the block succeeds or fails.
 
     Raises:
-        UserError: the operating system refuses the file: no room, no permission, no folder.
+        UserError: the operating system refuses the file (no space, no permission, no folder).
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{uuid4().hex[:8]}.tmp")
     try:
@@ -36,6 +36,6 @@ def atomic(path: Path) -> Iterator[Path]:
 
 
 def write_text(text: str, path: Path) -> None:
-    """Replace `path` by UTF-8 `text` in one step; `UserError` if it cannot be written."""
+    """Replace `path` by UTF-8 `text` in one step; raise `UserError` if that fails."""
     with atomic(path) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="")

@@ -1,7 +1,8 @@
-"""The ledger of a host KV pool: each slab's block size, and which of its blocks are in use.
+"""The ledger of a host KV pool: each slab's block size, and the holder of each block.
 
-The live backend keeps it in shared memory and holds the pool's lock around every method. The
-simulator keeps it in private memory. Both therefore allocate alike (paper section 5.3, figure 16).
+The live backend keeps the ledger in shared memory and holds the pool's lock around every method.
+The simulator keeps the ledger in private memory. Both backends therefore allocate alike (paper
+section 5.3, figure 16).
 """
 
 from __future__ import annotations
@@ -22,12 +23,12 @@ Offsets = npt.NDArray[np.int64]
 
 
 class PoolFull(UserError):
-    """The host KV pool cannot hold the blocks now; it may once others are freed."""
+    """The host KV pool cannot hold the blocks until other blocks are freed."""
 
 
 @dataclass(frozen=True, slots=True)
 class ShapeUse:
-    """Bytes of one block size: `used` in blocks, `allocated` in slabs bound to it; their peaks."""
+    """Bytes of one block size: `used` in blocks, `allocated` in bound slabs, and both peaks."""
 
     block_bytes: int
     used: int
@@ -39,8 +40,11 @@ class ShapeUse:
 class SlabLedger:
     """Arrays in a buffer that processes may share; block offsets are bytes from the pool's start.
 
-    Every block in use has a holder, a number other than 0. The blocks of a process that died are
-    found by its number.
+    Every block in use has a holder, a number other than 0. `release` finds the blocks of a dead
+    process by the process's number.
+
+    One class, because every method reads or changes the same four arrays, and a change of one array
+    must leave the others consistent before the method ends.
     """
 
     def __init__(self, buffer: memoryview, slab_bytes: int, slabs: int) -> None:
@@ -56,21 +60,21 @@ class SlabLedger:
 
     @staticmethod
     def blocks_per_slab(slab_bytes: int) -> int:
-        """Return how many blocks of a slab the ledger can tell apart."""
+        """Return the largest number of blocks per slab that the ledger can hold."""
         return min(MAX_BLOCKS, slab_bytes)
 
     @classmethod
     def nbytes(cls, slab_bytes: int, slabs: int) -> int:
-        """Return the size of the shared buffer."""
+        """Return the bytes of the buffer."""
         blocks = slabs * cls.blocks_per_slab(slab_bytes)
         return 8 * (2 * slabs + MAX_SHAPES * _SHAPE_FIELDS) + 4 * blocks
 
     def take(self, block_bytes: int, count: int, holder: int = 1) -> list[int]:
         """Take `count` free blocks and return their offsets, or raise and change nothing.
 
-        Slabs bound to this size come first, the fullest before the others, so that the emptier ones
-        become free. Then free slabs are bound. Raises PoolFull if others have to be freed first,
-        UserError if that could not help either.
+        Slabs bound to this size come first, the fullest before the others, so that emptier slabs
+        become free. Then free slabs are bound. Raises PoolFull if other blocks must be freed first.
+        Raises UserError if the pool is too small even when empty.
         """
         capacity = self._capacity(block_bytes)
         shape = self._shape(block_bytes)
@@ -92,11 +96,11 @@ class SlabLedger:
         return offsets
 
     def check(self, offsets: Iterable[int]) -> None:
-        """Raise ValueError unless every offset is that of a block in use, and none is repeated."""
+        """Raise ValueError unless a block in use begins at every offset, and no offset repeats."""
         self._in_use(_as_offsets(offsets))
 
     def free(self, offsets: Iterable[int]) -> None:
-        """Free blocks; raises ValueError as `check` does, with nothing freed."""
+        """Free blocks; raise ValueError as `check` does, without freeing any."""
         self._vacate(*self._in_use(_as_offsets(offsets)))
 
     def give_back(self, offsets: Iterable[int]) -> None:
@@ -110,7 +114,7 @@ class SlabLedger:
         self._holder[slabs, blocks] = holder
 
     def held(self, offsets: Iterable[int], holder: int) -> list[int]:
-        """Return those of `offsets` at which a block begins that `holder` holds."""
+        """Return the `offsets` at which blocks of `holder` begin."""
         at = _as_offsets(offsets)
         slabs, blocks, valid = self._locate(at)
         valid[valid] = self._holder[slabs[valid], blocks[valid]] == holder
@@ -118,9 +122,9 @@ class SlabLedger:
         return found
 
     def release(self, holders: Iterable[int]) -> int:
-        """Free every block of dead `holders`; return how many there were.
+        """Free every block of dead `holders`; return the number of freed blocks.
 
-        A process that is killed may leave a slab's counts half written, so all are recounted.
+        A killed process may leave a slab's counts half written, so all slabs are recounted.
         """
         theirs = np.isin(self._holder, np.fromiter(holders, dtype=np.int32))
         self._holder[theirs] = 0

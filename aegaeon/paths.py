@@ -1,7 +1,7 @@
-"""The project's folders, wherever a command is called from.
+"""The project's folders, independent of the working directory of a checkout's command.
 
 A checkout keeps its results below its root. An installed package keeps them in the working
-directory, as its root is the folder of the environment's packages.
+directory, because its root is the folder of the environment's packages.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 def home_of(root: Path) -> Path:
-    """Return where results go if the packages lie in `root`: there, or the working directory."""
+    """Return the folder for results: `root` if it is a checkout, else the working directory."""
     return root if (root / "pyproject.toml").is_file() else Path.cwd()
 
 
@@ -20,3 +20,4 @@ CONF = ROOT / "conf"
 RUNS = HOME / "runs"
 STORED = RUNS / "stored"
 FIGURES = HOME / "figures" / "out"
+PROFILES = ROOT / "profiles"

@@ -1,7 +1,7 @@
-"""What a run leaves behind, whichever backend ran it: the only thing that scoring reads.
+"""The run log, which both backends return and which is all that scoring reads.
 
-Times are seconds on the run's clock, which starts at 0; sizes are bytes. Columns of a table have
-one entry an event, in the order in which a backend noted them.
+Times are seconds on the run's clock, which starts at 0; sizes are bytes. A column of a table has
+one entry per event, in the order in which the backend noted the events.
 """
 
 from __future__ import annotations
@@ -63,11 +63,12 @@ class RequestLog:
 
     Attributes:
         output_tokens: tokens that were due.
-        prefill_start, first_token, finish: times; NaN for what never came.
-        prefill_wait_s to data_s: seconds; the six add up to finish - arrival, NaN if unfinished.
+        prefill_start, first_token, finish: times; NaN for an event that never came.
+        prefill_wait_s to data_s: seconds. The six add up to finish - arrival; some are NaN if the
+            request did not finish.
             Execution is inside engine steps; `data_s` waits for KV copies; `control_s` is messages
             and bookkeeping; the waits are the rest, before and after the first token.
-        sent: when the request went out (live runs replay arrivals a little late).
+        sent: when the controller sent the request; live runs replay arrivals a little late.
         restarts: instances that died with the request.
         failure: why the request failed; None if it did not.
     """
@@ -90,7 +91,7 @@ class RequestLog:
 
 @dataclass(frozen=True, slots=True)
 class Switches:
-    """Changes of model: when each began and where, how long it took, to which model."""
+    """Model switches: `time` is the begin, `model` the new model, `nbytes` the weights' bytes."""
 
     time: Floats
     instance: Ints
@@ -102,9 +103,11 @@ class Switches:
 
 @dataclass(frozen=True, slots=True)
 class KvMoves:
-    """KV that moved between a device and its host, from when it could: `out` is to the host.
+    """Moves of KV between a device and its host.
 
-    `request` is below 0 where a move served several requests; `model` says whose KV it was.
+    `time` is the earliest time at which a move could begin; `seconds` count from there. `out` is
+    true for moves to the host. `request` is below 0 for a move of several requests. `model` is the
+    model of the KV.
     """
 
     time: Floats
@@ -118,7 +121,7 @@ class KvMoves:
 
 @dataclass(frozen=True, slots=True)
 class Transfer:
-    """KV of one request that went to the node of `instance`, from `time` on, in `seconds`."""
+    """A transfer of one request's KV to the node of `instance`, begun at `time`."""
 
     time: float
     instance: int
@@ -130,9 +133,9 @@ class Transfer:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """An instance died at `time` with `requests` requests; `seconds` later it served again.
+    """An instance died at `time` with `requests` requests, and was restarted `seconds` later.
 
-    `seconds` is NaN if it never did.
+    `seconds` is NaN for an instance that was not restarted.
     """
 
     time: float
@@ -144,7 +147,7 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class PoolSample:
-    """A node's host KV pool at `time`, for blocks of one size: bytes in use, bytes bound to it."""
+    """A node's host KV pool at `time`, for one block size: bytes in blocks and in bound slabs."""
 
     time: float
     node: str
@@ -154,14 +157,30 @@ class PoolSample:
 
 
 @dataclass(frozen=True, slots=True)
+class StageCost:
+    """How long a model of type `model` takes to get ready in one way, measured in `round`.
+
+    `order` is 0 for the slowest way; `nbytes` are its weights on one device.
+    """
+
+    stage: str
+    order: int
+    model: str
+    seconds: float
+    nbytes: int
+    note: str
+    round: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class RunLog:
-    """A finished run; `requests` are in order of id, which are 0 to n - 1.
+    """A finished run; `requests` are in order of id, and ids are 0 to n - 1.
 
     Attributes:
-        costs: what the policies were told that models cost.
+        costs: the cost model that the policies used.
         refusals: requests that failed, counted by reason.
         events: events simulated, or work items run.
-        pool: samples of the host KV pools, where a backend takes them.
+        pool: samples of the host KV pools; empty if the backend takes none.
     """
 
     requests: Sequence[RequestLog]

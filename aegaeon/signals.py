@@ -1,4 +1,4 @@
-"""A command that is told to stop unwinds its stack, so that every block cleans up behind itself."""
+"""A command that SIGTERM or Ctrl-C stops unwinds its stack, so every block cleans up."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from collections.abc import Callable
 from types import FrameType
 
 _STOPPING = (signal.SIGTERM, signal.SIGINT)
-# What cleaning up may take; it must not be broken off by another signal meanwhile.
+# Seconds for cleaning up, in which another signal must not interrupt.
 _CLEANING_S = 15.0
 
 
 def stoppable(command: Callable[[], int]) -> int:
-    """Run `command` and return its exit code, 128 + the signal's number if SIGTERM or Ctrl-C came.
+    """Run `command` and return its exit code; after SIGTERM or Ctrl-C, 128 + the signal's number.
 
-    The first of these raises SystemExit in the command; others are not heard while it cleans up.
+    The first signal raises SystemExit in the command. Further signals are ignored for _CLEANING_S
+    seconds, while the command cleans up.
     """
     told: list[tuple[int, float]] = []
 
@@ -26,13 +27,13 @@ def stoppable(command: Callable[[], int]) -> int:
             told.append((number, now))
             sys.exit(128 + number)
 
-    # What is ignored from the start, as under nohup, stays so.
+    # A signal that is ignored from the start, as under nohup, stays ignored.
     heard = [number for number in _STOPPING if signal.getsignal(number) is not signal.SIG_IGN]
     before = {number: signal.signal(number, unwind) for number in heard}
     try:
         code = command()
     except BaseException:
-        # Ray makes other exceptions of SystemExit.
+        # Ray turns SystemExit into other exceptions.
         if not told:
             raise
     finally:

@@ -100,8 +100,8 @@ def curves(ax: Axes, data: Curves, systems: Sequence[str]) -> None:
     A preset's curve is the mean alone, thin and dashed. The first system is drawn last, on top.
     """
     looks = {name: look(name) for name in reversed(systems)}
-    dashes = {name: look.dash for name, look in looks.items() if look.is_preset}
-    markers = {name: look.marker for name, look in looks.items() if not look.is_preset}
+    dashes = {name: its.dash for name, its in looks.items() if its.is_preset}
+    markers = {name: its.marker for name, its in looks.items() if not its.is_preset}
     if dashes:
         _lines(ax, data, list(dashes), dashes=dashes, errorbar=None, linewidth=1.0)
     if markers:

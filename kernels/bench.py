@@ -1,11 +1,8 @@
-"""`python -m kernels.bench`: every variant against one memcpy of the same number of bytes."""
+"""`aegaeon bench kernels`: every variant against one memcpy of the same number of bytes."""
 
 from __future__ import annotations
 
-import argparse
 import statistics
-import sys
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -15,33 +12,27 @@ if TYPE_CHECKING:
     from kernels.bench_cases import Case
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Print the table for one device; exit code 2 without torch or without the device."""
-    parser = argparse.ArgumentParser("python -m kernels.bench", description=__doc__)
-    parser.add_argument("--device", choices=("cpu", "cuda"), help="(cuda where there is one)")
-    parser.add_argument("--repeats", type=int, default=15, help="rounds per shape (15)")
-    options = parser.parse_args(argv)
-    if options.repeats < 1:
-        parser.error("--repeats: expected at least 1")
-    try:
-        import torch
-    except ImportError:
-        parser.error("the kernels need torch: install the live extra (make live)")
+def compare(device: str | None, repeats: int) -> None:
+    """Print the table for `device`, "cpu" or "cuda" (None: "cuda" if there is one); needs torch.
+
+    Raises ValueError for "cuda" where torch finds no CUDA device.
+    """
+    import torch
+
     from kernels.bench_cases import SHAPES, Case
 
-    device = torch.device(options.device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    if device.type == "cuda" and not torch.cuda.is_available():
-        parser.error("--device cuda: torch finds no CUDA device; use --device cpu")
+    kind = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise ValueError("--device cuda: torch finds no CUDA device; use --device cpu")
     # The baseline is one thread's memcpy, so the reference may use no more.
     torch.set_num_threads(1)
-    table = _table(f"KV blocks, {device.type}: random block ids, medians of {options.repeats}")
+    table = _table(f"KV blocks, {kind}: random block ids, medians of {repeats}")
     for shape in SHAPES:
-        _measure(table, Case(shape, device), options.repeats)
+        _measure(table, Case(shape, torch.device(kind)), repeats)
     console = Console()
     # A pipe has no width, and rich would cut columns at 80 characters.
     console.width = max(console.width, 120)
     console.print(table)
-    return 0
 
 
 def _measure(table: Table, case: Case, repeats: int) -> None:
@@ -70,7 +61,3 @@ def _table(title: str) -> Table:
     for heading in ("gather", "x memcpy", "scatter", "x memcpy"):
         table.add_column(heading, justify="right")
     return table
-
-
-if __name__ == "__main__":
-    sys.exit(main())

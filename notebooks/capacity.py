@@ -17,11 +17,11 @@
 from functools import cache
 
 import matplotlib.pyplot as plt
-from hydra import compose, initialize_config_dir
 
 from aegaeon.errors import UserError
-from aegaeon.experiment.config import from_hydra
-from aegaeon.experiment.plan import plan, run
+from aegaeon.experiment.compose import composed
+from aegaeon.experiment.execute import execute
+from aegaeon.experiment.plan import plan
 from aegaeon.paths import ROOT
 from aegaeon.results.store import load_stored
 from aegaeon.scoring.goodput import LEVEL, sweep
@@ -84,9 +84,7 @@ for count in COUNTS:
 def attainment(system: str, count: int) -> float:
     """Return the share of tokens on time with `count` models."""
     overrides = [*MARKET, *SYSTEMS[system], f"models.count={count}"]
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        config = from_hydra(compose("config", overrides=overrides))
-    return float(str(run(plan(config, SEED)).row["slo_attainment"]))
+    return float(str(execute(plan(composed(overrides), SEED)).row["slo_attainment"]))
 
 
 def largest(system: str, step: int = 4) -> int:

@@ -1,6 +1,4 @@
-"""Fit step-time profiles to the artifact's latencies.
-
-Usage: `python -m profiles.artifact_fit latency_profiles.csv`.
+"""Fit step-time profiles to the artifact's latencies: `aegaeon profile fit latency_profiles.csv`.
 
 The device's peak bandwidth and FLOP/s give lower bounds for the costs of a long context and of a
 long prompt: few measured points are long enough to show those terms.
@@ -8,8 +6,6 @@ long prompt: few measured points are long enough to show those terms.
 
 from __future__ import annotations
 
-import argparse
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -32,7 +28,6 @@ from profiles.artifact_table import (
     read_measurements,
 )
 from profiles.catalogue import load_device, load_model
-from profiles.files import FOLDER
 from profiles.quality import score
 from profiles.roofline import rank_attention_flops, rank_kv_bytes
 from profiles.store import Profile, save
@@ -62,10 +57,17 @@ def fit_profile(rows: pd.DataFrame, spec: ModelSpec, device: DeviceSpec) -> Prof
     )
 
 
-def fit_table(table: Path, out: Path, models: Sequence[str], devices: Sequence[str]) -> list[Path]:
-    """Fit every measured pair of `models` and `devices` at every degree; return the files."""
+def fit_table(
+    table: Path, out: Path, models: Sequence[str] = (), devices: Sequence[str] = ()
+) -> list[Path]:
+    """Fit every measured pair of `models` and `devices` (all if empty), at every degree.
+
+    Write the profiles below `out`, print each with its error, and return the files. The error is
+    the worse phase's held-out median error. Raises UserError for an unknown name.
+    """
     rows = read_measurements(table)
-    rows = rows[rows["model"].isin(models) & rows["device"].isin(devices)]
+    rows = rows[_chosen(rows["model"], models, sorted(TYPES.values()), "--model")]
+    rows = rows[_chosen(rows["device"], devices, DEVICES, "--device")]
     written = []
     for (model, device, tp), points in rows.groupby(["model", "device", "tp"]):
         longest = int(points["input_len"].max())
@@ -77,26 +79,15 @@ def fit_table(table: Path, out: Path, models: Sequence[str], devices: Sequence[s
         written.append(save(profile, out))
         print(f"{written[-1]}: {len(points)} points, error {profile.median_error:.1%}")
     if not written:
-        raise UserError(f"{table} has no usable rows of {list(models)} on {list(devices)}")
+        raise UserError(f"{table} has no usable rows of these models and devices; choose others")
     return written
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Read the command line and fit; `error` is the worse phase's held-out median error."""
-    parser = argparse.ArgumentParser(
-        prog="python -m profiles.artifact_fit", description=main.__doc__
-    )
-    types = sorted(TYPES.values())
-    parser.add_argument("table", type=Path, help="latency_profiles.csv")
-    parser.add_argument("--out", type=Path, default=FOLDER, help="folder of the profiles")
-    parser.add_argument("--models", nargs="+", choices=types, default=types, metavar="TYPE")
-    parser.add_argument("--devices", nargs="+", choices=DEVICES, default=DEVICES, metavar="NAME")
-    args = parser.parse_args(argv)
-    try:
-        fit_table(args.table, args.out, args.models, args.devices)
-    except UserError as error:
-        sys.exit(f"error: {error}")
-
-
-if __name__ == "__main__":
-    main()
+def _chosen(
+    column: pd.Series[str], names: Sequence[str], known: Sequence[str], option: str
+) -> pd.Series[bool]:
+    """Return which rows of `column` hold one of `names`, or a known name if there are none."""
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise UserError(f"{option}: unknown {unknown[0]}; known: {', '.join(known)}")
+    return column.isin(list(names or known))

@@ -14,7 +14,7 @@ from aegaeon.core import DeviceSpec, Overheads
 from profiles.files import FOLDER, SCHEMA, UNITS, check_number, read_json, unfit, write_json
 
 FILE = "engine.json"
-MEASURE = "aegaeon profile"
+MEASURE = "aegaeon profile measure"
 
 
 @dataclass(frozen=True, slots=True)

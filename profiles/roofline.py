@@ -1,6 +1,6 @@
 """A calibrated roofline: step times of any model on any device from their public numbers.
 
-`python -m profiles.roofline_fit` calibrates the constants against the committed fits.
+`aegaeon profile roofline` calibrates the constants against the committed fits.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 from aegaeon.core import DecodeCost, DeviceSpec, ModelSpec, PrefillCost
 from profiles.files import FOLDER, SCHEMA, UNITS, read_json, unfit
 
-RECALIBRATE = "python -m profiles.roofline_fit"
+RECALIBRATE = "aegaeon profile roofline"
 # GEMMs work on tiles of 64 rows, so a smaller batch costs as much: steps on H20 jump at 64 and 128.
 TILE_ROWS = 64
 

@@ -1,11 +1,10 @@
 """Calibrate the roofline's constants against the committed fits, and score the result.
 
-Usage: `python -m profiles.roofline_fit`.
+`aegaeon profile roofline` does so.
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -27,7 +26,7 @@ from profiles.roofline import (
     rank_attention_flops,
     rank_kv_bytes,
 )
-from profiles.roofline_table import error_table, update_readme
+from profiles.roofline_table import error_table
 from profiles.store import REFIT, Profile, load
 
 PROMPTS = (16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
@@ -166,15 +165,3 @@ def recalibrate(folder: Path = FOLDER) -> str:
     }
     write_json(folder / "roofline.json", content)
     return error_table(zip([pair.profile for pair in pairs], scores, strict=True))
-
-
-def main() -> None:
-    """Calibrate, write `roofline.json` and the table of errors in `profiles/README.md`."""
-    try:
-        update_readme(FOLDER / "README.md", recalibrate())
-    except UserError as error:
-        sys.exit(f"error: {error}")
-
-
-if __name__ == "__main__":
-    main()

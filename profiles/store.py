@@ -11,7 +11,7 @@ from aegaeon.core import DecodeCost, PrefillCost, SwitchCost
 from profiles.files import FOLDER, SCHEMA, UNITS, check_number, read_json, unfit, write_json
 from profiles.quality import Quality
 
-REFIT = "python -m profiles.artifact_fit <latency_profiles.csv>"
+REFIT = "aegaeon profile fit <latency_profiles.csv>"
 _OF_CURVES = ("curve", "prompt_s")
 
 

@@ -102,10 +102,11 @@ class Outcome:
     Attributes:
         start: when the first step began, after the switch and the first KV block's arrival.
         end: when the last step ended.
-        steps: tokens each request that ran gained.
+        steps: tokens each request that ran gained; a prefill counts as one step.
         finished: requests that produced their last token.
         skipped: requests that did not run because their KV did not fit with the others'.
         switch_s: seconds the change of model took; None when there was none.
+        busy_s: seconds inside steps, without waits and copies.
     """
 
     start: float
@@ -114,3 +115,9 @@ class Outcome:
     finished: tuple[Request, ...] = ()
     skipped: tuple[Request, ...] = ()
     switch_s: float | None = None
+    busy_s: float = 0.0
+
+    @property
+    def step_s(self) -> float:
+        """Mean seconds of one step; 0 if there was none."""
+        return self.busy_s / self.steps if self.steps else 0.0

@@ -1,4 +1,4 @@
-"""`aegaeon doctor`: what about this machine and environment bears on results, and what to do."""
+"""`aegaeon doctor`: properties of this machine and environment that affect results, with advice."""
 
 from __future__ import annotations
 
@@ -18,14 +18,15 @@ _STYLES = {Status.OK: "green", Status.WARNING: "yellow", Status.PROBLEM: "bold r
 
 
 def examine(facts: Facts) -> list[Finding]:
-    """Return every check's finding, software first."""
+    """Return the findings of all checks, software first."""
     return [check(facts) for check in (*SOFTWARE, *MACHINE)]
 
 
 def doctor(as_json: bool = False, clean: bool = False) -> int:
-    """Print every check; `clean` removes crashed runs' shared memory first. 1 if a problem exists.
+    """Print the findings of all checks; return 1 if there is a problem, else 0.
 
-    Warnings alone give 0.
+    Warnings alone give 0. `clean` removes the shared memory of crashed runs first. `as_json` prints
+    JSON instead of a table.
     """
     from aegaeon.doctor.probe import probe
 

@@ -1,4 +1,4 @@
-"""The checks of `aegaeon doctor` that concern the machine: each judges facts, and finds none."""
+"""The checks of `aegaeon doctor` that concern the machine; each judges facts from `probe`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Check = Callable[[Facts], Finding]
 
 
 def disk(facts: Facts) -> Finding:
-    """Runs and the database need room; a full disk loses the run that was to be written."""
+    """Judge free disk space: a full disk loses the run that is being written."""
     free = facts.runs_free
     status = PROBLEM if free < 0.2 * GB else WARNING if free < 2 * GB else OK
     advice = "free some space, or `make clean` (stored results stay)"
@@ -25,7 +25,7 @@ def disk(facts: Facts) -> Finding:
 
 
 def memory(facts: Facts) -> Finding:
-    """What is in use by others cannot hold weights; simulated sweeps need 1 to 2 GB."""
+    """Judge available memory: live runs need it for weights, simulated sweeps need 1 to 2 GB."""
     found = f"{facts.memory_available / GB:.1f} of {facts.memory_total / GB:.1f} GB available"
     wanted = facts.shm_wanted + 4 * GB if facts.has_live else 2 * GB
     status = OK if facts.memory_available >= wanted else WARNING
@@ -35,7 +35,7 @@ def memory(facts: Facts) -> Finding:
 
 
 def bandwidth(facts: Facts) -> Finding:
-    """Switches are copies: this is the memcpy that their ratios are taken to."""
+    """Judge the bandwidth of memcpy: switches are copies, reported as ratios to memcpy."""
     status = OK if facts.memcpy_gbps >= 4 else WARNING
     found = f"{facts.memcpy_gbps:.1f} GB/s, one thread"
     advice = "stop other programs; ratios to memcpy hold, absolute switch times do not compare"
@@ -43,7 +43,7 @@ def bandwidth(facts: Facts) -> Finding:
 
 
 def processor(facts: Facts) -> Finding:
-    """Two cores are enough for everything, if nobody else uses them."""
+    """Judge cores and load: two idle cores are enough for every command."""
     busy = facts.load / facts.cores
     status = WARNING if facts.cores < 2 or busy > 0.5 else OK
     found = f"{facts.cores} cores, load {facts.load:.1f}"
@@ -52,7 +52,7 @@ def processor(facts: Facts) -> Finding:
 
 
 def gpu(facts: Facts) -> Finding:
-    """The paper's switches cross PCIe 5.0 x16; CUDA 13's runtime needs a driver of its age."""
+    """Judge GPUs: the paper's switches cross PCIe 5.0 x16, and CUDA 13 needs driver 580."""
     expected = "none (device=cpu), or PCIe 5 x16, driver 580 or newer"
     if not facts.gpus:
         return Finding("GPU, PCIe", OK, "no NVIDIA GPU", expected, "", LIVE)
@@ -68,7 +68,10 @@ def gpu(facts: Facts) -> Finding:
 
 
 def open_files(facts: Facts) -> Finding:
-    """Ray's processes hold a socket for each other; runs raise the soft limit to the hard one."""
+    """Judge the hard limit of open files, to which live runs raise the soft limit.
+
+    Each Ray process holds a socket for every other one.
+    """
     hard = facts.files_hard
     status = OK if hard >= 16_384 else WARNING if hard >= 4_096 or not facts.has_live else PROBLEM
     found = f"{facts.files_soft:,}, may be raised to {hard:,}"
@@ -77,7 +80,7 @@ def open_files(facts: Facts) -> Finding:
 
 
 def shared_memory(facts: Facts) -> Finding:
-    """Weight cache, KV pool and Ray's object store lie in shared memory, reserved at the start."""
+    """Judge shared memory: a live run reserves weight cache, KV pool and Ray's object store."""
     found = f"{facts.shm_free / GIB:.1f} of {facts.shm_total / GIB:.1f} GiB free"
     enough = facts.shm_free >= facts.shm_wanted
     status = OK if enough else PROBLEM if facts.has_live else WARNING
@@ -87,7 +90,7 @@ def shared_memory(facts: Facts) -> Finding:
 
 
 def leftovers(facts: Facts) -> Finding:
-    """A killed run's shared memory stays until the next live run starts, or is asked away."""
+    """Judge the shared memory of killed runs, which stays until a live run or `--clean`."""
     count, size = len(facts.leftovers), sum(facts.leftovers)
     found = f"{count} of crashed runs, {size / GIB:.2f} GiB" if count else "none"
     advice = "`aegaeon doctor --clean` removes them"
@@ -95,7 +98,7 @@ def leftovers(facts: Facts) -> Finding:
 
 
 def clock(facts: Facts) -> Finding:
-    """Token times are differences of a few milliseconds."""
+    """Judge the clock: token times are differences of a few milliseconds."""
     slow = facts.clock_source in ("hpet", "acpi_pm", "jiffies")
     status = WARNING if slow or facts.clock_resolution > 1e-6 else OK
     found = f"{facts.clock_source}, {facts.clock_resolution * 1e9:.0f} ns"

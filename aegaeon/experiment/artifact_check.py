@@ -3,7 +3,8 @@
 The comparison needs two things that are not in the repository: the artifact's workload CSVs and a
 table of what its simulator gave on them (columns system, num_models, token_deadline_attainment,
 artifact_qos). Each system runs twice: on our costs with every request's own lengths, and on the
-artifact's costs with lengths drawn anew, as it does. docs/validation.md explains what differs.
+artifact's costs with resampled lengths, as the artifact's simulator does. docs/validation.md
+explains what differs.
 """
 
 from __future__ import annotations
@@ -14,19 +15,19 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from hydra import compose, initialize_config_dir
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
 from aegaeon.core import Arrival, CostModel, DecodeCost, Deployment, ModelCost
 from aegaeon.errors import UserError
-from aegaeon.experiment.config import from_hydra
-from aegaeon.experiment.plan import Plan, plan
-from aegaeon.paths import CONF
+from aegaeon.experiment.compose import composed
+from aegaeon.experiment.plan import plan
+from aegaeon.experiment.planned import Plan
+from aegaeon.experiment.sizes import check_sizes
 from aegaeon.policy.interface import System, known_lengths
 from aegaeon.scoring.goodput import crossing
-from aegaeon.scoring.tables import score_simulation
+from aegaeon.scoring.score import score_run
 from aegaeon.sim.simulator import Simulator
 from workloads import clip_lengths
 
@@ -104,8 +105,7 @@ def _compare(data: Path, reference: pd.DataFrame) -> Iterator[Comparison]:
 def _plan(system: str, data: Path) -> Plan:
     overrides = [f"system={system}", "hardware=h100x16_16gbs", "workload=artifact"]
     overrides += ["models.count=80", f"workload.path={data / WORKLOAD}"]
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return plan(from_hydra(compose("config", overrides=overrides)), seed=0)
+    return plan(composed(overrides), seed=0)
 
 
 def _curves(planned: Plan, sizes: list[int], artifact: bool) -> dict[str, list[float]]:
@@ -131,7 +131,7 @@ def _curves(planned: Plan, sizes: list[int], artifact: bool) -> dict[str, list[f
 
 
 def _resampled(arrivals: list[Arrival], max_len: Mapping[str, int], seed: int) -> list[Arrival]:
-    """Draw the pairs of lengths anew with replacement, as the artifact's simulator does."""
+    """Resample the pairs of lengths with replacement, as the artifact's simulator does."""
     picks = np.random.default_rng(seed).choice(len(arrivals), len(arrivals))
     inputs, outputs = clip_lengths(
         np.array([arrivals[pick].request.input_tokens for pick in picks]),
@@ -148,8 +148,9 @@ def _attainments(
     system: System, deployment: Deployment, arrivals: list[Arrival]
 ) -> tuple[float, float]:
     deployment = replace(deployment, lengths=known_lengths(system, arrivals))
-    simulation = Simulator(system, deployment, arrivals).run()
-    scores = score_simulation(simulation, deployment.slo)
+    fleet = system.fleet(deployment)
+    check_sizes(arrivals, fleet, deployment.costs)
+    scores = score_run(Simulator(system, deployment, fleet, arrivals).run(), deployment.slo)
     due = sum(a.output_tokens for a in arrivals)
     return float(scores.on_time.sum() / due), float(scores.artifact_qos.mean())
 

@@ -1,8 +1,9 @@
 """`aegaeon run`: compose a configuration with Hydra and run it, once or as a resumable sweep.
 
-A job writes its own directory (runs/<experiment>/<configuration hash>); a job whose directory holds
-a finished run is skipped. When all jobs are done, the process that started them logs the runs to
-MLflow and reports. A failed job is recorded and the sweep goes on; a signal ends the sweep.
+A job of Hydra is one point and has a run per seed. A run writes its own directory
+(runs/<experiment>/<configuration hash>); a run whose directory says that it finished is skipped.
+When all jobs are done, the process that started them logs the runs to MLflow and reports. A failed
+run is recorded and the sweep goes on; a signal ends the sweep.
 """
 
 from __future__ import annotations
@@ -12,25 +13,32 @@ import os
 import shutil
 import sys
 import time
+from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import hydra
+
+# Hydra has no public parser of its own command line.
+from hydra._internal.utils import get_args_parser
 from omegaconf import DictConfig
 from rich.console import Console
 from rich.progress import Progress
+from rich.text import Text
 
 from aegaeon.errors import UserError
-from aegaeon.experiment import sweep
+from aegaeon.experiment import notes, summary
 from aegaeon.experiment.config import Config, from_hydra
-from aegaeon.experiment.plan import Plan, Result, nominal_rate, plan, run
+from aegaeon.experiment.execute import execute
+from aegaeon.experiment.plan import plan
+from aegaeon.experiment.planned import Plan, Result, nominal_rate
 from aegaeon.experiment.points import Settings, settings_and_seeds
+from aegaeon.experiment.sweep import requested
 from aegaeon.paths import CONF, HOME
 from aegaeon.results.config_hash import config_hash
 from aegaeon.results.inputs import input_digests
 from aegaeon.results.record import open_run
 from aegaeon.results.store import finished
-from aegaeon.signals import stoppable
 
 _BAR_FROM_REQUESTS = 20_000
 _ROOM_BYTES = 16 << 20
@@ -45,20 +53,20 @@ def resolve(path: str) -> Path:
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
 def _job(cfg: DictConfig) -> None:
     """Run one composed configuration, a run per seed; leave notes for the sweep's own process."""
-    note: sweep.Note = {"job": cfg.name, "status": "failed"}
+    note: notes.Note = {"job": cfg.name, "status": "failed"}
     try:
         config = from_hydra(cfg)
         settings, seeds = settings_and_seeds(cfg)
         inputs = input_digests(settings)
     except UserError as error:
-        sweep.leave(note | {"error": str(error), "user": True})
+        notes.leave(note | {"error": str(error), "user": True})
         return
     note |= {"runs": str(resolve(config.paths.runs)), "tracking": config.tracking.uri}
     for seed in seeds:
         started = time.perf_counter()
         note["label"] = label(config, seed)
         outcome = _attempt(config, seed, {**settings, "seed": seed}, inputs)
-        sweep.leave(note | outcome | {"seconds": time.perf_counter() - started})
+        notes.leave(note | outcome | {"seconds": time.perf_counter() - started})
 
 
 def label(config: Config, seed: int) -> str:
@@ -70,7 +78,7 @@ def label(config: Config, seed: int) -> str:
 
 def _attempt(
     config: Config, seed: int, settings: Settings, inputs: Mapping[str, str]
-) -> sweep.Note:
+) -> notes.Note:
     """Run one seed unless it has finished before; an error becomes part of the note."""
     runs_root = resolve(config.paths.runs)
     key = config_hash(settings, inputs)
@@ -79,7 +87,7 @@ def _attempt(
     try:
         _check_room(runs_root)
         with open_run(
-            runs_root, config.name, settings, inputs=inputs, sweep_id=sweep.current()
+            runs_root, config.name, settings, inputs=inputs, sweep_id=notes.sweep_id()
         ) as record:
             result = _with_bar(plan(config, seed), record.directory)
             if lacking := sorted(set(config.keep) - set(result.tables)):
@@ -113,27 +121,37 @@ def _check_room(runs: Path) -> None:
 def _with_bar(planned: Plan, folder: Path) -> Result:
     total = len(planned.arrivals)
     if total < _BAR_FROM_REQUESTS or not sys.stderr.isatty():
-        return run(planned, folder=folder)
+        return execute(planned, folder=folder)
     with Progress(console=Console(stderr=True)) as progress:
         task = progress.add_task("requests", total=total)
-        return run(planned, lambda done: progress.update(task, completed=done), folder)
+        return execute(planned, lambda done: progress.update(task, completed=done), folder)
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run `argv` (default: the command line's) as Hydra overrides; return the exit code."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    sys.argv = ["aegaeon run", *arguments]
+def run_hydra(arguments: Sequence[str]) -> int:
+    """Run the arguments of `aegaeon run`; return the exit code.
+
+    Raises SystemExit with Hydra's own code for what Hydra refuses.
+    """
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    return stoppable(lambda: _run(arguments))
+    before, sys.argv = sys.argv, ["aegaeon run", *arguments]
+    try:
+        return _run(get_args_parser().parse_args(arguments))
+    finally:
+        sys.argv = before
 
 
-def _run(arguments: Sequence[str]) -> int:
-    many = bool({"-m", "--multirun"} & set(arguments))
-    total = sweep.sweep_size(arguments, CONF) if many else None
-    with sweep.begin(many, total) as current:
+def _run(arguments: Namespace) -> int:
+    shown = (arguments.help, arguments.hydra_help, arguments.cfg, arguments.info)
+    if any(shown) or arguments.shell_completion:
         _job()
-        return current.close()
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+        return 0
+    console = Console(stderr=True)
+    sweep = requested(arguments)
+    many = arguments.multirun or bool(sweep.own and not arguments.run)
+    if many and not arguments.multirun:
+        sys.argv.insert(1, "--multirun")
+    if many and sweep.own:
+        console.print(Text(sweep.notice()), highlight=False, soft_wrap=True)
+    with notes.collected(many, sweep.runs) as left:
+        _job()
+    return summary.close(left, many, console)

@@ -1,7 +1,7 @@
-"""`aegaeon profile`: measure what models cost on the live engine, fit, validate, and store it.
+"""`aegaeon profile measure`: measure what models cost on the live engine, fit and store it.
 
-The configuration is composed as for `aegaeon run`; what is measured is its fleet.
-`profiles/README.md` says what the numbers mean.
+The configuration is composed as for `aegaeon run`, and its fleet is measured. `profiles/README.md`
+says what the numbers mean.
 """
 
 from __future__ import annotations
@@ -15,16 +15,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
-from hydra import compose, initialize_config_dir
-from hydra.errors import HydraException
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from aegaeon.errors import UserError, first_line
-from aegaeon.experiment.config import Config, Live, from_hydra
+from aegaeon.errors import UserError
+from aegaeon.experiment.compose import composed
+from aegaeon.experiment.config import Config, Live
 from aegaeon.experiment.plan import plan
-from aegaeon.paths import CONF
 from aegaeon.policy.system import Aegaeon
 from aegaeon.results.parquet import write_table
 from aegaeon.results.provenance import cpu_model
@@ -53,10 +51,10 @@ def profile(
 ) -> list[Path]:
     """Measure the composed configuration and write its profiles below `out`; return the files.
 
-    Raises UserError for what cannot be measured, before or while it is.
+    Raises UserError for a configuration that cannot be measured.
     """
     console = console or Console()
-    config = composed(overrides)
+    config = live_config(overrides)
     if repeats < 1:
         raise UserError(f"--repeats: must be at least 1, got {repeats}")
     if config.hardware.device.name in ("", "???"):
@@ -87,16 +85,14 @@ def profile(
     return [*written, raw]
 
 
-def composed(overrides: Sequence[str]) -> Config:
-    """Compose a configuration on the live backend; without a system, half the devices prefill."""
+def live_config(overrides: Sequence[str]) -> Config:
+    """Compose a configuration on the live backend.
+
+    Where the overrides choose no system and no experiment, half of the devices prefill.
+    """
     given = {text.split("=")[0].lstrip("+~") for text in overrides}
     chosen = [] if given & {"backend", "experiment"} else ["backend=live"]
-    try:
-        with initialize_config_dir(str(CONF), version_base="1.3"):
-            cfg = compose("config", overrides=[*chosen, *overrides])
-    except HydraException as error:
-        raise UserError(f"configuration: {first_line(error)}") from error
-    config = from_hydra(cfg)
+    config = composed([*chosen, *overrides])
     free = not any(key == "experiment" or key.startswith("system") for key in given)
     if free and isinstance(config.system, Aegaeon):
         first = max(1, config.hardware.gpus // 2)
@@ -131,7 +127,7 @@ def fitted(
 
 
 def show(profiles: Sequence[Profile], engine: EngineProfile, console: Console) -> None:
-    """Print each fit with its errors on held-out points, and what the engine takes beside."""
+    """Print each fit with its errors on held-out points, and the engine's overheads."""
     errors = Table(title=f"{engine.device}: held-out errors, median / 90 %")
     for heading in ("model", "points", "prefill", "decode", "switch", "prefetched"):
         errors.add_column(heading)
@@ -153,7 +149,7 @@ def show(profiles: Sequence[Profile], engine: EngineProfile, console: Console) -
 
 
 def _reduced(deployment: Deployment) -> Deployment:
-    """Keep a few models of each type: the others cost the same."""
+    """Keep the first models of each type: the others cost the same."""
     kept, seen = [], dict.fromkeys({model.type for model in deployment.models}, 0)
     for model in deployment.models:
         seen[model.type] += 1

@@ -6,14 +6,13 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import yaml
 from rich.console import Console
 
 from aegaeon.claims import check, print_table, write_json
 from aegaeon.errors import UserError
-from aegaeon.experiment.hydra_job import main as run
-from aegaeon.experiment.sweep import is_sweep
-from aegaeon.paths import CONF, FIGURES, HOME, RUNS
+from aegaeon.experiment.hydra_job import run_hydra
+from aegaeon.experiment.sweep import swept_by
+from aegaeon.paths import FIGURES, HOME, RUNS
 from aegaeon.results.details import diff_details
 from aegaeon.results.diff import diff
 from aegaeon.results.store import collect, current_records, load_stored
@@ -33,9 +32,10 @@ RTOL = 1e-9
 def reproduce(names: Sequence[str], stored: Path, everything: bool = False) -> int:
     """Run experiments; return 0 if every fresh row equals its stored one, and its tables too.
 
-    By default the four main systems of every figure; `everything` adds their variants and the
-    sensitivity experiments. Figures are drawn from the stored tables, whose rows have just been met
-    or not; what differs is listed, and `aegaeon results export` would store the fresh rows.
+    By default the four main systems of every figure run; `everything` adds their variants and the
+    sensitivity experiments. Cells that differ are listed; `aegaeon results export` would store the
+    fresh rows. Figures are drawn and claims are judged from the stored tables. Raises UserError for
+    an unknown name.
     """
     from figures.render import render
 
@@ -65,22 +65,18 @@ def reproduce(names: Sequence[str], stored: Path, everything: bool = False) -> i
 
 def _run(name: str, everything: bool, console: Console) -> int:
     console.rule(f"[bold]{name}[/bold]", align="left")
-    if not is_sweep(name, CONF):
-        return run([f"experiment={name}"])
-    chosen = [] if everything else [system for system in _swept_systems(name) if system in SYSTEMS]
-    return run(["-m", f"experiment={name}", *([f"system={','.join(chosen)}"] if chosen else [])])
+    systems = [system for system in _swept_systems(name) if everything or system in SYSTEMS]
+    return run_hydra([f"experiment={name}", *([f"system={','.join(systems)}"] if systems else [])])
 
 
 def _swept_systems(name: str) -> list[str]:
-    """Return the systems that an experiment's file sweeps over; none where it has one only."""
-    text = (CONF / "experiment" / f"{name}.yaml").read_text(encoding="utf-8")
-    swept = yaml.safe_load(text)["hydra"]["sweeper"]["params"].get("system", "")
-    return [system.strip() for system in swept.split(",") if system]
+    """Return the systems that an experiment sweeps over; none where it has one only."""
+    return swept_by(name).get("system", [])
 
 
 def _compare(name: str, stored_dir: Path, everything: bool, console: Console) -> bool:
     stored = load_stored(name, stored_dir)
-    if not everything and is_sweep(name, CONF):
+    if not everything and _swept_systems(name):
         stored = stored[stored["system"].isin(SYSTEMS)]
     report = diff(collect(RUNS, name), stored, RTOL)
     console.print(f"{name}: {report.summary()}", highlight=False)

@@ -1,180 +1,110 @@
-"""What surrounds the jobs of one `aegaeon run`: progress, the notes they leave, the closing."""
+"""What `aegaeon run` sweeps over, read from the composed configuration before Hydra starts.
+
+An experiment lists the parameters that it sweeps over, and their values, in `hydra.sweeper.params`.
+Hydra itself reads them with `-m` only, and without it runs a single point.
+"""
 
 from __future__ import annotations
 
-import atexit
-import json
 import math
-import os
-import shutil
-import tempfile
-import threading
-import uuid
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from argparse import Namespace
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
-from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.text import Text
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
 
-from aegaeon.files import write_text
-from aegaeon.results.commands import sync_command
-
-Note = dict[str, Any]
-_NOTES = "AEGAEON_SWEEP_NOTES"
-_ID = "sweep_id"
-_SHOWN_ERRORS = 5
-_POLL_S = 0.25
+from aegaeon.errors import UserError
+from aegaeon.experiment.compose import compose_raw, parse
 
 
-def current() -> str:
-    """Return the id of the sweep this process works for."""
-    return (Path(os.environ[_NOTES]) / _ID).read_text()
-
-
-def leave(note: Note) -> None:
-    """Leave a job's note where the process that started the sweep finds it, whole or not at all."""
-    folder = Path(os.environ[_NOTES])
-    write_text(json.dumps(note), folder / f"{uuid.uuid4().hex}.json")
-
-
-@dataclass
+@dataclass(frozen=True, slots=True)
 class Sweep:
-    """A sweep under way, seen from the process that started it."""
+    """The parameters of a run with their values.
 
-    notes_dir: Path
-    many: bool
-    console: Console = field(default_factory=lambda: Console(stderr=True))
+    Attributes:
+        name: of the experiment.
+        values: of each parameter that is swept over, by its key.
+        own: the keys in `hydra.sweeper.params` that the arguments do not set to a single value.
+        seeds: runs per point; None if Hydra alone can tell how many runs there are.
+    """
 
-    def notes(self) -> list[Note]:
-        """Return the notes left so far."""
-        return [json.loads(p.read_text()) for p in sorted(self.notes_dir.glob("*.json"))]
+    name: str = ""
+    values: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    own: Sequence[str] = ()
+    seeds: int | None = None
 
-    def count(self) -> int:
-        """Return how many jobs are done."""
-        return sum(name.endswith(".json") for name in os.listdir(self.notes_dir))
+    @property
+    def runs(self) -> int | None:
+        """The number of runs."""
+        return self.seeds and self.seeds * math.prod(map(len, self.values.values()))
 
-    def close(self) -> int:
-        """Log the runs to MLflow, report, and return the exit code.
-
-        Without notes nothing was to run: Hydra was asked for help or a configuration only, and
-        where it failed it has ended the process itself.
-        """
-        notes = self.notes()
-        if not notes:
-            return 0
-        status = Counter(note["status"] for note in notes)
-        for (job, runs, uri), count in Counter(_place(n) for n in notes if "runs" in n).items():
-            sync_command(job, Path(runs), uri, sweep_id=current() if count > 1 else "")
-        if not self.many and status["finished"]:
-            _show(notes[0], self.console)
-        parts = [f"{status[s]} {s}" for s in ("finished", "skipped", "failed") if status[s]]
-        self.console.print(", ".join(parts), highlight=False)
-        if status["skipped"]:
-            self.console.print("skipped runs had finished before; delete their folder to repeat")
-        failures = [note for note in notes if note["status"] == "failed"]
-        self._report(failures)
-        return 0 if not failures else 2 if all(n["user"] for n in failures) else 1
-
-    def _report(self, failures: Sequence[Note]) -> None:
-        grouped = Counter((note["error"]) for note in failures)
-        for error, count in grouped.most_common(_SHOWN_ERRORS):
-            times = f" ({count} runs)" if count > 1 else ""
-            text = Text(f"error: {error}{times}", style="red")
-            self.console.print(text, highlight=False, soft_wrap=True)
-        if len(grouped) > _SHOWN_ERRORS:
-            self.console.print(f"... and {len(grouped) - _SHOWN_ERRORS} more; see run.json")
+    def notice(self) -> str:
+        """Return the sentence that tells the user of the sweep, and how to run a single point."""
+        point = " ".join(f"{key}={self.values[key][0]}" for key in self.own)
+        return (
+            f"{self.name} sweeps over {', '.join(self.own)}: running it as a sweep of "
+            f"{self.runs} runs, as with -m. One value for each, as in {point}, runs a single point."
+        )
 
 
-def _place(note: Note) -> tuple[str, str, str]:
-    return note["job"], note["runs"], note["tracking"]
+def requested(arguments: Namespace) -> Sweep:
+    """Return what parsed arguments of Hydra's command line sweep over.
 
-
-def _show(note: Note, console: Console) -> None:
-    """Print the measures of a single run."""
-    console.print(f"[bold]{note['label']}[/bold]  ({note['seconds']:.2f} s)", highlight=False)
-    for key in (
-        *("requests", "failed", "slo_attainment", "artifact_qos", "joint_attainment"),
-        *("goodput_rps", "ttft_p50_s", "ttft_p99_s", "tbt_p50_s", "tbt_p99_s"),
-        *("switches", "switch_p50_s", "mean_active_models"),
-    ):
-        value = note["row"].get(key)
-        if value is not None:
-            console.print(f"  {key:20s} {value:.6g}", highlight=False)
-    console.print(f"  {Path(note['runs']).name}/{note['job']}/{note['key']}", highlight=False)
-
-
-@cache
-def _notes_dir() -> Path:
-    """Return this process's folder for notes; one for all its sweeps, as workers outlive them."""
-    folder = Path(tempfile.mkdtemp(prefix="aegaeon-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    os.environ[_NOTES] = str(folder)
-    return folder
-
-
-@contextmanager
-def begin(many: bool, total: int | None = None) -> Iterator[Sweep]:
-    """Open a sweep: an empty folder for notes, an id, and a progress bar if there are many jobs."""
-    folder = _notes_dir()
-    for left in folder.iterdir():
-        left.unlink()
-    (folder / _ID).write_text(uuid.uuid4().hex[:12])
-    sweep = Sweep(folder, many)
-    if many:
-        with _bar(sweep, total):
-            yield sweep
-    else:
-        yield sweep
-
-
-@contextmanager
-def _bar(sweep: Sweep, total: int | None) -> Iterator[None]:
-    done = threading.Event()
-    columns = (TextColumn("runs"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=sweep.console, transient=True) as progress:
-        task = progress.add_task("runs", total=total)
-
-        def watch() -> None:
-            while not done.wait(_POLL_S):
-                progress.update(task, completed=sweep.count())
-
-        thread = threading.Thread(target=watch, daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            done.set()
-            thread.join()
-
-
-def sweep_size(arguments: Sequence[str], conf: Path) -> int | None:
-    """Return how many runs a sweep's arguments make, or None where Hydra alone can tell."""
-    from hydra import compose, initialize_config_dir
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.errors import HydraException
-
-    plain = [a for a in arguments if not a.startswith("-") and "experiment=" in a]
+    Arguments that cannot be composed give an empty Sweep: Hydra then names what is wrong. Raises
+    UserError for a sweep over experiments that are sweeps themselves.
+    """
+    if arguments.config_path is not None:
+        return Sweep()
     try:
-        with initialize_config_dir(str(conf), version_base="1.3"):
-            cfg = compose("config", overrides=plain, return_hydra_config=True)
-        swept = {str(k): str(v) for k, v in (cfg.hydra.sweeper.params or {}).items()}
-        swept |= dict(a.split("=", 1) for a in arguments if "=" in a and not a.startswith("-"))
-        parser = OverridesParser.create()
-        parsed = parser.parse_overrides([f"{key}={value}" for key, value in swept.items()])
-        sizes = [len(list(o.sweep_iterator())) for o in parsed if o.is_sweep_override()]
-        given = [o.value() for o in parsed if o.key_or_group == "seeds"]
-        seeds = given[0] if given and isinstance(given[0], list) else cfg.seeds
+        given = {o.get_key_element(): o for o in parse(arguments.overrides)}
+        experiments = _values(given["experiment"]) if "experiment" in given else [""]
+        found = [_with_experiment(arguments, given, name) for name in experiments]
     except (HydraException, ValueError):
-        return None
-    return math.prod(sizes) * len(seeds)
+        return Sweep()
+    if len(found) == 1:
+        return found[0]
+    for sweep in found:
+        if lost := [key for key in sweep.own if key not in given]:
+            raise UserError(
+                f"experiment: {sweep.name} sweeps over {', '.join(lost)}, and a sweep over "
+                "experiments would run one point of it; run one experiment at a time"
+            )
+    return Sweep()
 
 
-def is_sweep(experiment: str, conf: Path) -> bool:
-    """Tell whether an experiment's file sweeps over anything."""
-    return "sweeper:" in (conf / "experiment" / f"{experiment}.yaml").read_text()
+def swept_by(experiment: str) -> dict[str, list[str]]:
+    """Return the values that an experiment of conf/experiment/ sweeps over, by key."""
+    cfg = compose_raw([f"experiment={experiment}"], hydra=True)
+    return {key: _values(override) for key, override in _parameters(cfg).items()}
+
+
+def _with_experiment(arguments: Namespace, given: Mapping[str, Override], name: str) -> Sweep:
+    """Return the sweep of `given` with one experiment; other sweeps are composed by first value."""
+    chosen = {k: f"{k}={_values(o)[0]}" for k, o in given.items() if o.is_sweep_override()}
+    chosen = {k: o.input_line or "" for k, o in given.items()} | chosen
+    if name:
+        chosen["experiment"] = f"experiment={name}"
+    folder = arguments.config_dir
+    more = [f"hydra.searchpath=['file://{Path(folder).absolute()}']"] if folder else []
+    cfg = compose_raw([*more, *chosen.values()], arguments.config_name or "config", hydra=True)
+    own = _parameters(cfg)
+    single = {key for key, o in given.items() if not o.is_sweep_override()}
+    values = {key: _values(o) for key, o in {**own, **given}.items() if key not in single}
+    left = tuple(key for key in own if key in values)
+    return Sweep(cfg.name, values, left, len(cfg.seeds))
+
+
+def _parameters(cfg: DictConfig) -> dict[str, Override]:
+    """Return the sweep parameters of a configuration that holds the node `hydra`, by key."""
+    params = OmegaConf.select(cfg, "hydra.sweeper.params") or {}
+    return {o.get_key_element(): o for o in parse(f"{k}={v}" for k, v in params.items())}
+
+
+def _values(override: Override) -> list[str]:
+    """Return what an override gives its key, as written in overrides; one value without a sweep."""
+    if override.is_sweep_override():
+        return list(override.sweep_string_iterator())
+    return [override.get_value_element_as_str()]

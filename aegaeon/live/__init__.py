@@ -1,1 +1,1 @@
-"""The live backend: real vLLM engines in one process per device, switched between tokens."""
+"""The live backend: vLLM engines in one process per device, with model switches between tokens."""

@@ -1,4 +1,4 @@
-"""How Ray authenticates, set before Ray is imported; needs no Ray."""
+"""Ray's authentication mode, set before Ray is imported; needs no Ray."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class _Auth:
 
 
 def use_auth(mode: str) -> None:
-    """Set how Ray authenticates; it reads that once, when it is imported.
+    """Set Ray's authentication mode; Ray reads the mode once, on import.
 
-    Raises UserError if the mode is unknown or Ray was imported with another one.
+    Raises UserError for an unknown mode, or if Ray was imported with another mode.
     """
     check_fields(_Auth(mode), "backend")
     before = os.environ.get(AUTH_MODE)
@@ -34,5 +34,5 @@ def use_auth(mode: str) -> None:
 
 
 def default_auth() -> None:
-    """Make `token` the mode unless the environment says otherwise; vLLM imports Ray too."""
+    """Make `token` the mode unless the environment has one; call before vLLM, which imports Ray."""
     os.environ.setdefault(AUTH_MODE, "token")

@@ -1,4 +1,4 @@
-"""`backend=live`: one run on real engines under Ray, from requests to what became of them."""
+"""`backend=live`: one run on real engines under Ray, from requests to their tracks."""
 
 from __future__ import annotations
 
@@ -17,32 +17,33 @@ from aegaeon.live.control.tracks import LiveRun
 from aegaeon.live.events import LiveRequest
 from aegaeon.live.measure.calibrate import estimate, quick, warm_up
 from aegaeon.live.options import LiveOptions
-from aegaeon.live.preflight.checks import live_fleet
 from aegaeon.live.ray.cluster import connected, reserved
 from aegaeon.live.ray.session import Session, started
 from aegaeon.policy.interface import System
 
-# Every vocabulary has these; what a prompt says does not change its cost.
+# Every vocabulary has these ids. The cost of a prompt does not depend on its tokens.
 _PROMPT_IDS = (1, 500)
 
 
 def run_live(
     system: System,
     deployment: Deployment,
+    fleet: Fleet,
     arrivals: Sequence[Arrival],
     options: LiveOptions,
     folder: Path,
     seed: int = 0,
     progress: Callable[[int], None] | None = None,
 ) -> LiveRun:
-    """Serve `arrivals` on live engines and return what happened to each; logs go to `folder`.
+    """Serve `arrivals` on live engines and return the finished run; logs go to `folder`.
 
-    Prompts are random token ids drawn from `seed`. Raises UserError for what cannot be run, and
-    LiveError if anything gets lost, or instances die beyond `options.restarts`. Nothing stays
-    behind either way.
+    `fleet` is the result of `live_fleet`. Prompts are random token ids drawn from `seed`.
+    `progress` gets the number of requests sent.
+    Raises UserError for a configuration that cannot run. Raises LiveError if a request or token is
+    lost, or if instances die more often than `options.restarts`. No process and no memory is left
+    either way.
     """
     faults = FaultOptions(options.on_fault, options.restarts)
-    fleet = live_fleet(system, deployment, options)
     with opened(fleet, deployment, options, folder) as session:
         costs = _costs(session, fleet, deployment, options)
         deployment = replace(deployment, costs=costs)
@@ -68,9 +69,9 @@ def run_live(
 def opened(
     fleet: Fleet, deployment: Deployment, options: LiveOptions, folder: Path
 ) -> Iterator[Session]:
-    """Give a session whose engines are made; nothing of it stays behind.
+    """Yield a session whose engines are made; no process and no memory is left after the block.
 
-    Raises UserError for what cannot be had.
+    Raises UserError for a cluster, devices, memory or checkpoints that cannot be had.
     """
     with (
         connected(options, sum([spec.tp for spec in fleet])),
@@ -83,7 +84,7 @@ def opened(
 def _costs(
     session: Session, fleet: Fleet, deployment: Deployment, options: LiveOptions
 ) -> CostModel:
-    """Warm every instance up and return what the policies are told that models cost."""
+    """Warm every instance up and return the cost model for the policies."""
     rounds = quick(deployment.models) if options.calibrate else []
     session.measure_together([warm_up(deployment.models)])
     measured = session.measure_together(rounds)
@@ -91,7 +92,7 @@ def _costs(
 
 
 def prompts(arrivals: Sequence[Arrival], seed: int) -> list[LiveRequest]:
-    """Give every request a random prompt of its length; it produces exactly its output length."""
+    """Return requests with random prompts of `input_tokens` ids and exactly `output_tokens` due."""
     made = []
     for arrival in arrivals:
         request, due = arrival.request, arrival.output_tokens

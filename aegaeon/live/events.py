@@ -1,4 +1,4 @@
-"""What a live instance is given and what it reports; plain data that crosses process boundaries."""
+"""A live instance's requests and reports, as plain data that crosses process boundaries."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ NO_BLOCK = -1
 class HostKv:
     """KV of one request's first `tokens` tokens in the host pool.
 
-    `groups` has, per KV cache group of the model, each block's offset in the pool, NO_BLOCK where
-    the group keeps none (outside a sliding window). A block holds the parts of `ranks` tensor-
-    parallel ranks, one after the other. Whoever holds it loads or discards it, once.
+    `groups` has, per KV cache group of the model, each block's offset in the pool, in bytes;
+    NO_BLOCK marks a block that the group does not keep (outside a sliding window). A block of
+    `block_bytes` holds the parts of `ranks` tensor-parallel ranks, one after the other. The holder
+    of the KV must load or discard the KV, once.
     """
 
     tokens: int
@@ -32,16 +33,16 @@ class HostKv:
 
     @property
     def nbytes(self) -> int:
-        """Bytes in the pool."""
+        """The bytes of all blocks."""
         return len(self.offsets) * self.block_bytes
 
 
 @dataclass(frozen=True, slots=True)
 class TokenOutput:
-    """What one step gave sequence `index` of a request (of the n that it asked for).
+    """The output of one step for sequence `index` of a request with n sequences.
 
-    `logprobs` has, per token, the log probability by token id. `finished` is about the request,
-    `finish_reason` about the sequence. `kv` is the request's KV, if it asked to hand it over.
+    `logprobs` has, per token, the log probability by token id. `finished` concerns the request,
+    `finish_reason` the sequence. `kv` is the request's KV, for a request that is handed over.
     """
 
     request_id: str
@@ -56,7 +57,7 @@ class TokenOutput:
 
 @dataclass(frozen=True, slots=True)
 class Adapter:
-    """A LoRA adapter in PEFT's format: its name, and its folder, the same on every node."""
+    """A LoRA adapter in PEFT's format; the folder `path` is the same on every node."""
 
     name: str
     path: str
@@ -64,12 +65,17 @@ class Adapter:
 
 @dataclass(frozen=True, slots=True)
 class LiveRequest:
-    """A request with its content: `params` are vLLM's sampling parameters by name.
+    """A request with its content.
 
-    `generated` holds the tokens that other instances made. After a prefill elsewhere, `kv` is the
-    KV of all but the last token in the host pool, None if there was no room or it was lost: then
-    the prompt and what was generated are computed again. All of it is computed with `adapter`.
-    It must produce exactly `due` tokens; with None the engine says when it ends.
+    Attributes:
+        prompt: token ids.
+        params: vLLM's sampling parameters, by name.
+        generated: token ids that other instances produced.
+        kv: after a prefill on another instance, the KV of all tokens but the last in the host pool.
+            None if the pool had no room or the KV is lost; the KV of `prompt` and `generated` is
+            then recomputed.
+        adapter: the LoRA adapter for all tokens; None for none.
+        due: the exact number of tokens to produce; with None the engine decides when to end.
     """
 
     spec: Request
@@ -83,7 +89,7 @@ class LiveRequest:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """An instance has a request in its inbox since `time`."""
+    """An instance took a request into its inbox at `time`."""
 
     time: float
     request: int
@@ -100,7 +106,7 @@ class Tokens:
 
 @dataclass(frozen=True, slots=True)
 class Prefilled:
-    """A prefill instance is done with a request, which now goes to a decoding one."""
+    """A prefill instance is done with a request; the request now goes to a decoding instance."""
 
     time: float
     request: LiveRequest
@@ -117,7 +123,7 @@ class Finished:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """A request was given up, and why."""
+    """A request failed, for `reason`."""
 
     time: float
     request: int
@@ -126,7 +132,7 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Switched:
-    """The model changed; `seconds` until its weights were in place."""
+    """The model changed; its `nbytes` of weights were in place at `time`, after `seconds`."""
 
     time: float
     model: str
@@ -137,7 +143,7 @@ class Switched:
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """KV bytes left and entered the device for one step of `model`, until `time`."""
+    """KV left and entered the device for one step of `model`; the copies ended at `time`."""
 
     time: float
     model: str
@@ -148,11 +154,15 @@ class Moved:
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """A piece of work is done: `kind` "prefill" or "decode", from `start` to `end`, what it cost.
+    """A work item of `kind` "prefill" or "decode" is done; times are seconds on the run's clock.
 
-    `start` is when the KV of the first step had come, which took `lead_s`. `busy_s` is the time
-    inside engine steps without KV copies, `data_s` all copies' (`lead_s` included); what remains of
-    `lead_s + end - start` is our own bookkeeping.
+    Attributes:
+        start: the end of the KV copies before the first step.
+        lead_s: seconds of those copies, before `start`.
+        busy_s: seconds inside engine steps, without KV copies.
+        data_s: seconds of all KV copies, `lead_s` included.
+
+    The rest of `lead_s + end - start` is bookkeeping.
     """
 
     start: float

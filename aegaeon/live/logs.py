@@ -1,4 +1,4 @@
-"""Where the output of an engine's process goes."""
+"""Redirection of a process's output to a log file."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def write_output_to(log: Path) -> None:
-    """Append all that this process prints, C++ libraries included, to a file."""
+    """Append all output of this process, C++ libraries included, to the file `log`."""
     log.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     sys.stdout.flush()

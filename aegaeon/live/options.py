@@ -1,4 +1,4 @@
-"""What a user may set of the live backend; also the schema of its configuration group."""
+"""The options of the live backend; also the schema of the configuration group `backend`."""
 
 from __future__ import annotations
 
@@ -9,32 +9,33 @@ from aegaeon.constraints import above, at_least, one_of
 TINY = "tiny-"
 AUTH = one_of("token", "disabled")
 ON_FAULT = one_of("recover", "fail")
-# Of a slab whose size is left open.
+# The least size of a slab if `slab_bytes` is 0.
 LEAST_SLAB_BYTES = 1 << 20
 
 
 @dataclass
 class LiveOptions:
-    """How instances are started, and how much memory they and their nodes set aside.
+    """How instances are started, and how much memory instances and nodes reserve.
 
     Attributes:
-        address: `local` starts a Ray of its own and ends it; `auto` joins the one that runs on this
-            machine; anything else is the address of one to join.
+        address: `local` starts a Ray cluster for the run and ends it; `auto` joins the cluster that
+            runs on this machine; any other value is the address of a cluster to join.
         auth: Ray's `RAY_AUTH_MODE`: `token`, or `disabled` on a closed network.
         device: `cpu` or `cuda`; one device per instance.
         threads: OMP_NUM_THREADS of each instance.
         checkpoints: folder per model type; a type called tiny-ARCHITECTURE needs none.
-        kv_bytes: room for KV per device; 0 takes what the device's memory leaves.
-        cache_bytes: budget of a node's host weight cache.
-        slabs: size of a node's host KV pool; a slab holds blocks of one size.
+        kv_bytes: bytes for KV per device; 0 takes what weights leave of the device's memory.
+        cache_bytes: bytes of a node's host weight cache.
+        slabs: number of slabs in a node's host KV pool; a slab holds blocks of one size.
         slab_bytes: bytes of a slab; 0 takes 1 MiB, or 16 of the largest KV blocks if that is more.
         block_size: tokens per KV block.
-        calibrate: tell the policies costs measured at the start instead of estimated ones.
-        start_timeout_s: how long to wait for devices, and for instances to be ready.
-        on_fault: `recover` makes an instance that died again and lets its requests go on; `fail`
-            ends the run.
-        restarts: how often one instance may die and be made again.
-        stall_timeout_s: a run with open requests in which nothing happens for so long is broken.
+        calibrate: give the policies costs measured at the start instead of estimated costs.
+        start_timeout_s: seconds to wait for devices, and for instances to be ready.
+        on_fault: `recover` restarts a dead instance and lets its requests go on; `fail` ends the
+            run.
+        restarts: the number of times that one instance may be restarted.
+        stall_timeout_s: seconds without any event, while requests are open, after which a run is
+            broken.
     """
 
     address: str = "local"
@@ -56,16 +57,16 @@ class LiveOptions:
 
 @dataclass
 class SwitchCostOptions:
-    """How a change of model is measured on one device.
+    """How model switches are measured on one device.
 
     Attributes:
         device: `cpu` or `cuda`.
         checkpoints: folder per model type; a type called tiny-ARCHITECTURE needs none.
-        rounds: how often engines are made anew.
+        rounds: number of rounds; each starts a new process with a plain engine per model.
         repeats: switches per model, way and round.
-        kv_bytes: room for KV.
+        kv_bytes: bytes for KV.
         block_size: tokens per KV block.
-        max_len: the longest request, in tokens, if the model allows it.
+        max_len: the longest request, in tokens; a model's own limit may be lower.
     """
 
     device: str = field(default="cpu", metadata=one_of("cpu", "cuda"))

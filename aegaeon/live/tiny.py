@@ -1,8 +1,8 @@
 """Tiny random models for live runs without checkpoints: real architectures, some hundred kilobytes.
 
-They are written as ordinary Hugging Face folders with a byte-level tokenizer, so an engine cannot
-tell them from a checkpoint. Weights are scaled so that greedy tokens vary and depend on the KV
-cache: a wrong block changes a token.
+A tiny model is an ordinary Hugging Face folder with a byte-level tokenizer, as a checkpoint is.
+Weights are scaled so that greedy tokens vary and depend on the KV cache: a wrong block changes a
+token.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ HEAD_DIM = 32
 
 @dataclass(frozen=True, slots=True)
 class TinyModel:
-    """Shape of a random model; `type` is a Hugging Face model type, `extra` more of its config."""
+    """The shape of a random model; `type` is a Hugging Face model type, `extra` further config."""
 
     name: str
     type: str = "qwen2"
@@ -43,7 +43,7 @@ class TinyModel:
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     def build(self, folder: Path) -> Path:
-        """Write the model and a byte-level tokenizer below `folder`; return its own folder."""
+        """Write the model and a byte-level tokenizer below `folder`; return the model's folder."""
         import torch
         from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -70,7 +70,7 @@ class TinyModel:
             model = AutoModelForCausalLM.from_config(config)
             for name, weight in model.named_parameters():
                 if self.tied and "embed" in name:
-                    # Else the last token's own embedding outweighs what attention adds.
+                    # Without this the last token's embedding outweighs the output of attention.
                     weight.data.mul_(0.05)
                 elif weight.dim() == 2 and "embed" not in name and "lm_head" not in name:
                     weight.data.normal_(std=weight.shape[1] ** -0.5)
@@ -83,7 +83,7 @@ class TinyModel:
 def tiny_model(spec: ModelSpec, seed: int) -> TinyModel:
     """Return a random model of `spec`'s shape.
 
-    Raises UserError unless its type is tiny-ARCHITECTURE, or tiny-ARCHITECTURE-ANYTHING.
+    Raises UserError unless the type is tiny-ARCHITECTURE, or tiny-ARCHITECTURE-ANYTHING.
     """
     check_random(spec)
     return TinyModel(
@@ -116,7 +116,7 @@ def _save_tokenizer(path: Path) -> None:
 
 
 def tiny_options(model: TinyModel) -> ModelEngineOptions:
-    """Return how the engines of tiny models are made."""
+    """Return the options of a tiny model's engine."""
     from aegaeon.live.vllm.engine import ModelEngineOptions
 
     return ModelEngineOptions(dtype=model.dtype, max_model_len=256, block_size=32)

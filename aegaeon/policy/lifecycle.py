@@ -110,7 +110,10 @@ class Lifecycle(Generic[T]):
 
     def _place(self, placements: Sequence[Placement], now: float) -> None:
         for placement in placements:
-            self._assign(self.tracks[placement.request.id], placement.instance, now)
+            track = self.tracks.get(placement.request.id)
+            if track is None:
+                raise ConservationError(f"request {placement.request.id} is placed and gone")
+            self._assign(track, placement.instance, now)
 
     def _assign(self, track: T, answer: int | Refusal, now: float) -> None:
         if isinstance(answer, Refusal):

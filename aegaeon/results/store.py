@@ -104,7 +104,7 @@ def export(runs_root: Path, experiment: str, stored: Path, *, replace: bool = Fa
     if fresh.empty:
         raise UserError(
             f"{runs_root / experiment}: no finished run to export; "
-            f"run `aegaeon run -m experiment={experiment}` first."
+            f"run `aegaeon run experiment={experiment}` first."
         )
     path = stored_path(experiment, stored)
     rows = fresh
@@ -117,7 +117,7 @@ def export(runs_root: Path, experiment: str, stored: Path, *, replace: bool = Fa
 def load_stored(experiment: str, stored_dir: Path) -> pd.DataFrame:
     """Return the stored rows of `experiment`, checked; `UserError` when missing or damaged."""
     path = stored_path(experiment, stored_dir)
-    remake = f"`aegaeon run -m experiment={experiment}`, then `aegaeon results export {experiment}`"
+    remake = f"`aegaeon run experiment={experiment}`, then `aegaeon results export {experiment}`"
     try:
         table = pq.read_table(path)
     except FileNotFoundError as error:

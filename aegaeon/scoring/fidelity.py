@@ -90,7 +90,7 @@ def _paired(table: pd.DataFrame, keys: list[str], experiment: str) -> pd.DataFra
     for source, part in parts.items():
         if part.empty:
             raise UserError(
-                f"stored table {experiment}: has no {source} run; run `aegaeon run -m "
+                f"stored table {experiment}: has no {source} run; run `aegaeon run "
                 f"experiment={experiment}` where the live backend is installed, then export it"
             )
     joined = parts["live"].merge(

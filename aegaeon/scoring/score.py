@@ -2,54 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from aegaeon.core import Slo
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-Flags = NDArray[np.bool_]
-_CHUNK_TOKENS = 4_000_000
-
-
-@dataclass(frozen=True, slots=True)
-class Timelines:
-    """Every token's time, run-length encoded, ordered by request and then by time.
-
-    Entry e says that `request[e]` got `count[e]` tokens, the j-th (from 1) at
-    start + j * step + slope * j * (j - 1) / 2. A measured token is an entry with count 1.
-    """
-
-    request: Ints
-    count: Ints
-    start: Floats
-    step: Floats
-    slope: Floats
-
-    def chunks(self, requests: int) -> Iterator[tuple[int, int, Ints, Floats]]:
-        """Yield (first, last, tokens per request, token times) for ranges of whole requests."""
-        tokens = np.zeros(requests, dtype=np.int64)
-        np.add.at(tokens, self.request, self.count)
-        rows = np.searchsorted(self.request, np.arange(requests + 1))
-        total = np.concatenate([[0], np.cumsum(tokens)])
-        first = 0
-        while first < requests:
-            last = int(np.searchsorted(total, total[first] + _CHUNK_TOKENS, side="right")) - 1
-            last = min(max(last, first + 1), requests)
-            yield first, last, tokens[first:last], self._expand(slice(rows[first], rows[last]))
-            first = last
-
-    def _expand(self, rows: slice) -> Floats:
-        count = self.count[rows]
-        ends = np.cumsum(count)
-        j = np.arange(1, int(ends[-1]) + 1 if len(ends) else 1) - np.repeat(ends - count, count)
-        ramp = j * (j - 1) / 2.0
-        start, step = np.repeat(self.start[rows], count), np.repeat(self.step[rows], count)
-        return np.asarray(start + j * step + np.repeat(self.slope[rows], count) * ramp)
+from aegaeon.runlog import Flags, Floats, Ints, RunLog, Timelines
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,40 +34,87 @@ class Scores:
     tbt_p99_s: float
 
 
-def score(timelines: Timelines, arrival: Floats, slo: Slo, failed: Flags | None = None) -> Scores:
+@dataclass(frozen=True, slots=True)
+class _Targets:
+    """Seconds to the first token and between tokens: of all requests, or one entry per request."""
+
+    ttft_s: float | Floats
+    tbt_s: float | Floats
+
+    @classmethod
+    def of(cls, slo: Slo, own: Sequence[Slo | None]) -> _Targets:
+        """Return every request's own targets, and those of `slo` for a request that has none."""
+        if not any(own):
+            return cls(slo.ttft_s, slo.tbt_s)
+        each = [slo if one is None else one for one in own]
+        return cls(np.array([s.ttft_s for s in each]), np.array([s.tbt_s for s in each]))
+
+    def at(self, which: slice | Ints) -> _Targets:
+        """Return the targets of some of the requests."""
+        if isinstance(self.ttft_s, np.ndarray) and isinstance(self.tbt_s, np.ndarray):
+            return _Targets(self.ttft_s[which], self.tbt_s[which])
+        return self
+
+    def per_token(self, tokens: Ints) -> _Targets:
+        """Return the targets once for each of a request's `tokens`."""
+        return self.at(np.repeat(np.arange(len(tokens)), tokens))
+
+    def due(self, index: Ints | int) -> float | Floats:
+        """Return the deadlines of tokens `index` (from 0), in seconds after the arrival."""
+        return cast("float | Floats", self.ttft_s + index * self.tbt_s)
+
+
+def score_run(log: RunLog, slo: Slo) -> Scores:
+    """Score every request of a finished run; `slo` is for requests that have no own one."""
+    arrival = np.array([r.request.arrival for r in log.requests])
+    failed = np.array([r.failure is not None for r in log.requests], dtype=bool)
+    own = [r.request.slo for r in log.requests]
+    return score(log.timelines, arrival, slo, failed, own)
+
+
+def score(
+    timelines: Timelines,
+    arrival: Floats,
+    slo: Slo,
+    failed: Flags | None = None,
+    own: Sequence[Slo | None] = (),
+) -> Scores:
     """Score requests 0..n-1 that arrived at `arrival`; see `Scores`.
 
     All tokens of a `failed` request count as late, those it got in time before it failed too.
+    `own` has each request's own SLO, or None where the run's holds.
     """
-    n = len(arrival)
+    n, targets = len(arrival), _Targets.of(slo, own)
     on_time, qos = np.zeros(n, dtype=np.int64), np.zeros(n)
     ttft, mean_tbt = np.full(n, np.nan), np.full(n, np.nan)
     gaps: list[NDArray[np.float32]] = []
     for first, last, tokens, times in timelines.chunks(n):
         if not len(times):
             continue
-        served = tokens > 0
+        mine, served = targets.at(slice(first, last)), tokens > 0
         ends = np.cumsum(tokens)
         begins = ends - tokens
         age = times - np.repeat(arrival[first:last], tokens)
         index = np.arange(len(times)) - np.repeat(begins, tokens)
-        late = age > slo.ttft_s + index * slo.tbt_s + 1e-9
+        late = age > mine.per_token(tokens).due(index) + 1e-9
         late_tokens = np.add.reduceat(np.append(late, False), begins[served])
         on_time[first:last][served] = tokens[served] - late_tokens
         ttft[first:last][served] = age[begins[served]]
         spread = age[ends[served] - 1] - age[begins[served]]
         mean_tbt[first:last][served] = spread / np.maximum(tokens[served] - 1, 1)
-        qos[first:last] = _artifact_qos(age, begins, tokens, on_time[first:last] == tokens, slo)
+        qos[first:last] = _artifact_qos(age, begins, tokens, on_time[first:last] == tokens, mine)
         gaps.append(np.diff(times)[index[1:] > 0].astype(np.float32))
-    joint = (ttft <= slo.ttft_s) & (mean_tbt <= slo.tbt_s)
+    joint = (ttft <= targets.ttft_s) & (mean_tbt <= targets.tbt_s)
     if failed is not None:
         on_time[failed], qos[failed], joint[failed] = 0, 0.0, False
     p50, p99 = _quantiles(gaps)
     return Scores(on_time, qos, ttft, mean_tbt, joint, p50, p99)
 
 
-def _artifact_qos(age: Floats, begins: Ints, tokens: Ints, all_on_time: Flags, slo: Slo) -> Floats:
-    """Score as plots/plot_e2e.py of the public artifact does, late requests side by side.
+def _artifact_qos(
+    age: Floats, begins: Ints, tokens: Ints, all_on_time: Flags, targets: _Targets
+) -> Floats:
+    """Score as plots/plot_e2e.py of the public artifact does, all late requests at once.
 
     A miss moves the start of the window to the late token but keeps the growing allowance, so
     later misses must be larger; a request with no miss earns 1.
@@ -114,18 +122,18 @@ def _artifact_qos(age: Floats, begins: Ints, tokens: Ints, all_on_time: Flags, s
     qos = np.where((tokens > 0) & all_on_time, 1.0, 0.0)
     which = np.flatnonzero((tokens > 0) & ~all_on_time)
     which = which[np.argsort(-tokens[which], kind="stable")]
-    length, begin = tokens[which], begins[which]
+    length, begin, targets = tokens[which], begins[which], targets.at(which)
     start, credit, total = np.zeros(len(which)), np.zeros(len(which)), np.zeros(len(which))
     for k in range(int(length[0]) if len(which) else 0):
         live = int(np.searchsorted(-length, -k, side="left"))
         at = age[begin[:live] + k]
-        target = slo.ttft_s + k * slo.tbt_s
+        target = targets.at(slice(live)).due(k)
         missed = at - start[:live] > target
         total[:live] += np.where(missed, credit[:live], 0.0)
         start[:live] = np.where(missed, at, start[:live])
         credit[:live] = np.where(missed, 0.0, target)
     end = age[begin + length - 1]
-    total += np.minimum(slo.ttft_s + length * slo.tbt_s, end - start)
+    total += np.minimum(targets.due(length), end - start)
     qos[which] = total / end
     return qos
 

@@ -1,30 +1,29 @@
-"""From a simulation and its scores to the stored row and the run's tables."""
+"""From a run's log and its scores to the stored row and the run's tables, whatever the backend."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from aegaeon.core import GB, Deployment, Slo
-from aegaeon.scoring.score import Scores, score
-from aegaeon.sim.host_pool import HostPool, host_pool
-from aegaeon.sim.simulator import Simulation
+from aegaeon.core import CostModel, ModelCost
+from aegaeon.runlog import PoolSample, RunLog, StageCost
+from aegaeon.scoring.score import Scores
 
 NO_TYPES: Mapping[str, str] = {}
-# What the authors measured of loading weights the usual way: LLaMA-13B over PCIe 4 (section 5).
-NAIVE_LOAD_RATE = 2.83 * GB
+PARTS = ("prefill_wait_s", "prefill_s", "decode_wait_s", "decode_s", "control_s", "data_s")
 
 
-def summary(simulation: Simulation, scores: Scores, duration_s: float) -> dict[str, object]:
+def summary(log: RunLog, scores: Scores, duration_s: float) -> dict[str, object]:
     """Return the measures of one run (columns of the stored table; docs/metrics.md)."""
-    due = np.array([t.output_tokens for t in simulation.tracks])
-    failed = sum(t.failed for t in simulation.tracks)
-    switches = np.frombuffer(simulation.recorder.switch_s)
+    due = np.array([r.output_tokens for r in log.requests])
+    failed = sum(r.failure is not None for r in log.requests)
+    switches = log.switches.seconds
     ttft = scores.ttft_s[~np.isnan(scores.ttft_s)]
-    waits = np.array([t.kv_wait_s for t in simulation.tracks if not t.failed])
+    waits = np.array([r.data_s for r in log.requests if r.failure is None])
     return {
         "requests": len(due),
         "finished": len(due) - failed,
@@ -44,114 +43,143 @@ def summary(simulation: Simulation, scores: Scores, duration_s: float) -> dict[s
     }
 
 
-def score_simulation(simulation: Simulation, slo: Slo) -> Scores:
-    """Score every request of a finished simulation, in order of id."""
-    arrival = np.array([t.request.arrival for t in simulation.tracks])
-    failed = np.array([t.failed for t in simulation.tracks], dtype=bool)
-    return score(simulation.recorder.timelines(), arrival, slo, failed)
-
-
 def requests_table(
-    simulation: Simulation, scores: Scores, types: Mapping[str, str] = NO_TYPES
+    log: RunLog, scores: Scores, types: Mapping[str, str] = NO_TYPES
 ) -> pd.DataFrame:
     """Return one row a request: lengths, times in seconds, where they went, tokens on time.
 
-    The six parts `prefill_wait_s` to `data_s` add up to finish less arrival. `types` names each
-    model's type; a model that it lacks is a type of its own.
+    `types` names each model's type; a model that it lacks is a type of its own.
     """
-    tracks = simulation.tracks
-    first = np.array([t.first_token for t in tracks])
-    finish = np.array([t.finish for t in tracks])
-    arrival = np.array([t.request.arrival for t in tracks])
-    begun = np.array([t.prefill_start for t in tracks])
-    decode = np.array([t.decode_s for t in tracks])
-    prefill = np.array([t.prefill_s for t in tracks])
-    data = np.array([t.kv_wait_s for t in tracks])
+    logs = log.requests
     return pd.DataFrame(
         {
-            "id": np.array([t.request.id for t in tracks], dtype=np.int64),
-            "model": [t.request.model for t in tracks],
-            "type": [types.get(t.request.model, t.request.model) for t in tracks],
-            "status": ["failed" if t.failed else "finished" for t in tracks],
-            "input_tokens": np.array([t.request.input_tokens for t in tracks], dtype=np.int64),
-            "output_tokens": np.array([t.output_tokens for t in tracks], dtype=np.int64),
+            "id": np.array([r.request.id for r in logs], dtype=np.int64),
+            "model": [r.request.model for r in logs],
+            "type": [types.get(r.request.model, r.request.model) for r in logs],
+            "status": ["finished" if r.failure is None else "failed" for r in logs],
+            "input_tokens": np.array([r.request.input_tokens for r in logs], dtype=np.int64),
+            "output_tokens": _ints(logs, "output_tokens"),
             "tokens_on_time": scores.on_time,
-            "arrival_s": arrival,
-            "first_token_s": first,
-            "finish_s": finish,
+            "arrival_s": np.array([r.request.arrival for r in logs]),
+            "first_token_s": _floats(logs, "first_token"),
+            "finish_s": _floats(logs, "finish"),
             "ttft_s": scores.ttft_s,
             "mean_tbt_s": scores.mean_tbt_s,
-            "prefill_wait_s": begun - arrival,
-            "prefill_s": prefill,
-            "decode_wait_s": finish - begun - prefill - decode - data,
-            "decode_s": decode,
-            "control_s": np.zeros(len(tracks)),
-            "data_s": data,
+            **{name: _floats(logs, name) for name in PARTS},
             "artifact_qos": scores.artifact_qos,
+            "sent_s": _floats(logs, "sent"),
+            "restarts": _ints(logs, "restarts"),
+            "failure": pd.Series([r.failure or "" for r in logs], dtype=str),
         }
     )
 
 
-def events_table(simulation: Simulation, types: Mapping[str, str] = NO_TYPES) -> pd.DataFrame:
-    """Return one row a switch or KV move: when and where it began, what it took, its bytes."""
-    recorder = simulation.recorder
-    switches, moves = len(recorder.switch_s), len(recorder.move_s)
-    owner = {track.request.id: track.request.model for track in simulation.tracks}
-    models = [*recorder.switch_model, *[owner.get(i, "") for i in recorder.move_request]]
+def events_table(log: RunLog, types: Mapping[str, str] = NO_TYPES) -> pd.DataFrame:
+    """Return one row an event: when and where it began, what it took, its bytes.
+
+    Events are switches, KV moves between device and host, KV transfers to the node of an instance,
+    and instances that died (until they served again, NaN if they never did).
+    """
+    switches, moves, transfers, faults = log.switches, log.moves, log.transfers, log.faults
+    counts = {
+        "switch": len(switches.time),
+        "kv_move": len(moves.time),
+        "kv_carry": len(transfers),
+        "fault": len(faults),
+    }
+    rest = sum(counts.values()) - counts["switch"]
+    models = [*switches.model, *moves.model, *[t.model for t in transfers], *[""] * len(faults)]
     return pd.DataFrame(
         {
-            "kind": ["switch"] * switches + ["kv_move"] * moves,
-            "time_s": np.concatenate([recorder.switch_at, recorder.move_at]),
-            "instance": np.concatenate([recorder.switch_instance, recorder.move_instance]),
+            "kind": [kind for kind, count in counts.items() for _ in range(count)],
+            "time_s": np.concatenate(
+                [switches.time, moves.time, _floats(transfers, "time"), _floats(faults, "time")]
+            ),
+            "instance": np.concatenate(
+                [
+                    switches.instance,
+                    moves.instance,
+                    _ints(transfers, "instance"),
+                    _ints(faults, "instance"),
+                ]
+            ),
             "model": models,
             "type": [types.get(model, model) for model in models],
-            "seconds": np.concatenate([recorder.switch_s, recorder.move_s]),
-            "bytes": np.concatenate([recorder.switch_bytes, recorder.move_bytes]),
-            "prefetched": np.concatenate(
-                [np.array(recorder.switch_prefetched, dtype=bool), np.zeros(moves, dtype=bool)]
+            "seconds": np.concatenate(
+                [
+                    switches.seconds,
+                    moves.seconds,
+                    _floats(transfers, "seconds"),
+                    _floats(faults, "seconds"),
+                ]
             ),
+            "bytes": np.concatenate(
+                [switches.nbytes, moves.nbytes, _floats(transfers, "nbytes"), np.zeros(len(faults))]
+            ),
+            "prefetched": np.concatenate([switches.prefetched, np.zeros(rest, dtype=bool)]),
         }
     )
 
 
-def pool_table(simulation: Simulation, pool: HostPool) -> pd.DataFrame:
-    """Return the host KV pools' use over time by block size; S0 has the smallest blocks."""
-    samples = host_pool(simulation, pool)
-    sizes = np.array(samples.block_bytes, dtype=np.int64)
-    rank = {size: f"S{place}" for place, size in enumerate(np.unique(sizes).tolist())}
+def pool_table(samples: Sequence[PoolSample]) -> pd.DataFrame:
+    """Return the host KV pools' use over time by block size; S0 has the smallest blocks.
+
+    Nodes are numbered by their first sample.
+    """
+    nodes = {node: str(i) for i, node in enumerate(dict.fromkeys([s.node for s in samples]))}
+    sizes = _ints(samples, "block_bytes")
+    shapes = {size: f"S{i}" for i, size in enumerate(np.unique(sizes).tolist())}
     return pd.DataFrame(
         {
-            "time_s": np.array(samples.time_s),
-            "node": pd.Series([str(node) for node in samples.node], dtype=str),
-            "shape": pd.Series([rank[size] for size in sizes.tolist()], dtype=str),
+            "time_s": _floats(samples, "time"),
+            "node": pd.Series([nodes[s.node] for s in samples], dtype=str),
+            "shape": pd.Series([shapes[s.block_bytes] for s in samples], dtype=str),
             "block_bytes": sizes,
-            "used_bytes": np.array(samples.used, dtype=np.int64),
-            "allocated_bytes": np.array(samples.allocated, dtype=np.int64),
+            "used_bytes": _ints(samples, "used"),
+            "allocated_bytes": _ints(samples, "allocated"),
         }
     )
 
 
-def stages_table(deployment: Deployment) -> pd.DataFrame:
-    """Return what a switch costs per model type by how its weights come (paper figure 7).
+def stages_table(stages: Sequence[StageCost]) -> pd.DataFrame:
+    """Return one row a way to get ready and model type, and a measurement where it was measured."""
+    return pd.DataFrame(
+        {
+            "stage": [s.stage for s in stages],
+            "order": [s.order for s in stages],
+            "model": [s.model for s in stages],
+            "seconds": [s.seconds for s in stages],
+            "bytes": [s.nbytes for s in stages],
+            "note": [s.note for s in stages],
+            "round": [s.round for s in stages],
+        }
+    )
 
-    Only what the cost model knows: the rest of a re-initialisation, executor, profiling and memory,
-    is not modelled.
-    """
-    rows, link = [], deployment.device.link_bandwidth / GB
-    for kind, cost in {m.type: deployment.costs[m.name] for m in deployment.models}.items():
-        size = cost.weight_bytes
-        naive = f"weights alone, at the {NAIVE_LOAD_RATE / GB:g} GB/s of the paper's section 5"
-        stages = (
-            ("usual loader", size / NAIVE_LOAD_RATE, naive),
-            ("packed arena", cost.switch.host_s, f"one copy over the host link, {link:g} GB/s"),
-            ("prefetched", cost.switch.activate_s, "a copy on the device, into place"),
-        )
-        rows += [
-            {"stage": stage, "order": order, "model": kind, "seconds": seconds}
-            | {"bytes": int(size), "note": note}
-            for order, (stage, seconds, note) in enumerate(stages)
-        ]
-    return pd.DataFrame(rows)
+
+def costs_table(costs: CostModel) -> pd.DataFrame:
+    """Return the costs that the policies planned with: a row per model, a column per number."""
+    return pd.DataFrame([{"model": name, **_flat(cost)} for name, cost in costs.items()])
+
+
+def _flat(cost: ModelCost) -> dict[str, object]:
+    """Return a cost's fields with their part's name in front; a switch's as stored tables do."""
+    parts = asdict(cost)
+    prefill, decode, switch = (parts.pop(name) for name in ("prefill", "decode", "switch"))
+    return {
+        **{f"prefill_{key}": value for key, value in prefill.items()},
+        **{f"decode_{key}": value for key, value in decode.items()},
+        "switch_s": switch["host_s"],
+        "activate_s": switch["activate_s"],
+        **parts,
+    }
+
+
+def _ints(items: Sequence[object], name: str) -> NDArray[np.int64]:
+    return np.array([getattr(item, name) for item in items], dtype=np.int64)
+
+
+def _floats(items: Sequence[object], name: str) -> NDArray[np.float64]:
+    return np.array([getattr(item, name) for item in items], dtype=np.float64)
 
 
 def _quantile(values: NDArray[np.float64], q: float) -> float | None:

@@ -1,15 +1,18 @@
-"""KV memory of one simulated device: who is resident, how many bytes, who leaves first."""
+"""KV memory of one simulated device: bytes of whole requests, or tokens granted ahead."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Collection
 
-from aegaeon.sim.track import ConservationError, Track
+from aegaeon.policy.lifecycle import ConservationError
+from aegaeon.sim.track import Track
+
+GRANT_TOKENS = 256
 
 
 class KvSpace:
-    """Bytes of KV on one device: `used` is what residents and copies on their way out occupy."""
+    """Bytes of KV on one device; `used` counts residents and copies on their way out."""
 
     def __init__(self, capacity: float) -> None:
         self.capacity = capacity
@@ -49,7 +52,7 @@ class KvSpace:
         return self._leaving[0][0] if self._leaving else None
 
     def grow(self, size: int) -> None:
-        """Count the new tokens of a decode segment in."""
+        """Count the new tokens of a segment in."""
         self.used += size
         self._check()
 
@@ -71,3 +74,43 @@ class KvSpace:
     def _check(self) -> None:
         if not 0 <= self.used <= self.capacity:
             raise ConservationError(f"KV bytes: {self.used} used of {self.capacity}")
+
+
+class KvGrants:
+    """KV memory handed out `GRANT_TOKENS` at a time.
+
+    Requests ask at the same tokens of their lives, whatever the length of the segments between. A
+    run does therefore not depend on how decoding is cut into segments.
+    """
+
+    def __init__(self, capacity: float) -> None:
+        self._capacity = int(capacity)
+        self._free = self._capacity
+        self._held: dict[int, int] = {}
+
+    def ask(self, track: Track) -> bool:
+        """Make room for the request's next token; return False if not even one token has room."""
+        held = self._held.get(track.request.id, 0)
+        missing = track.context + 1 - held
+        if missing <= 0:
+            return True
+        size = track.cost.kv_bytes_per_token
+        tokens = min(missing + GRANT_TOKENS - 1, self._free // size)
+        if tokens < missing:
+            return False
+        self._free -= tokens * size
+        self._held[track.request.id] = held + tokens
+        return True
+
+    def spare(self, track: Track) -> int:
+        """Return how many tokens the request can gain before it must ask again."""
+        return self._held[track.request.id] - track.context
+
+    def release(self, track: Track) -> None:
+        """Take back what the request holds, if anything."""
+        self._free += self._held.pop(track.request.id, 0) * track.cost.kv_bytes_per_token
+
+    def audit(self) -> None:
+        """Check at the end that every byte is free again."""
+        if self._held or self._free != self._capacity:
+            raise ConservationError(f"KV grants: {len(self._held)} requests still hold some")

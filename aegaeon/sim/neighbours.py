@@ -7,45 +7,48 @@ from typing import Protocol
 from aegaeon.core import InstanceSpec, Overheads, Prefill, Work
 
 
-class Member(Protocol):
-    """An instance among others."""
+class Neighbour(Protocol):
+    """An instance of a node, as the others see it."""
 
     spec: InstanceSpec
 
     def repace(self, now: float) -> None:
-        """Look at the pace anew: a neighbour began to work, or has nothing to do any more."""
+        """Follow a change of pace: another instance of the node began to work or stopped."""
         ...
 
 
-class Crowd:
-    """Which instances work, by node; where no slowdown was measured, nobody notices anybody."""
+class Neighbours:
+    """Which instances work, by node. Without a measured slowdown, none slows another down."""
 
     def __init__(self, overheads: Overheads) -> None:
         self._prefill = overheads.crowd_prefill
         self._decode = overheads.crowd_decode
         self._matters = max(self._prefill, self._decode) > 1.0
-        self._members: dict[int, list[Member]] = {}
+        self._nodes: dict[int, list[Neighbour]] = {}
         self._working: set[int] = set()
 
-    def join(self, member: Member) -> None:
-        """Count an instance of a node."""
-        self._members.setdefault(member.spec.node, []).append(member)
+    def join(self, instance: Neighbour) -> None:
+        """Add an instance to its node."""
+        self._nodes.setdefault(instance.spec.node, []).append(instance)
 
-    def pace(self, member: Member, work: Work) -> float:
-        """Return the factor on `work`: the measured one is with every neighbour at work."""
+    def pace(self, instance: Neighbour, work: Work) -> float:
+        """Return the factor on the time of `work` on `instance`.
+
+        The measured slowdown is with all neighbours at work; it is scaled by the share that works.
+        """
         if not self._matters:
             return 1.0
-        others = [m.spec.id for m in self._members[member.spec.node] if m is not member]
+        others = [n.spec.id for n in self._nodes[instance.spec.node] if n is not instance]
         if not others:
             return 1.0
-        crowded = self._prefill if isinstance(work, Prefill) else self._decode
-        return 1.0 + (crowded - 1.0) * len(self._working.intersection(others)) / len(others)
+        measured = self._prefill if isinstance(work, Prefill) else self._decode
+        return 1.0 + (measured - 1.0) * len(self._working.intersection(others)) / len(others)
 
-    def note(self, member: Member, works: bool, now: float) -> None:
+    def note(self, instance: Neighbour, works: bool, now: float) -> None:
         """Tell the neighbours if an instance begins to work or stops."""
-        if not self._matters or works == (member.spec.id in self._working):
+        if not self._matters or works == (instance.spec.id in self._working):
             return
-        self._working ^= {member.spec.id}
-        for other in self._members[member.spec.node]:
-            if other is not member:
+        self._working ^= {instance.spec.id}
+        for other in self._nodes[instance.spec.node]:
+            if other is not instance:
                 other.repace(now)

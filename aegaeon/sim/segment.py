@@ -14,7 +14,7 @@ UNBOUNDED = 1 << 60
 
 
 def span(a: float, b: float, steps: int) -> float:
-    """Return the seconds of the first `steps` steps."""
+    """Return the seconds of the first `steps` steps: step j (from 0) lasts a + j * b seconds."""
     return steps * a + b * (steps * (steps - 1) // 2)
 
 
@@ -35,7 +35,7 @@ def steps_until(a: float, b: float, seconds: float) -> int:
 
 
 class Part(NamedTuple):
-    """Steps on end: step j (from 0) begins at `start`, as the first, and lasts step + j * slope."""
+    """Consecutive steps. The first begins at `start`; step j (from 0) lasts `step + j * slope`."""
 
     start: float
     step: float
@@ -49,12 +49,12 @@ class Part(NamedTuple):
 
 
 @dataclass(slots=True)
-class Running:
-    """A prefill batch, which is one step, or a decode segment of `active` requests.
+class Segment:
+    """Consecutive decode steps of the requests `active`, or a prefill of them, which is one step.
 
-    A segment has at most `most` steps and ends with the first that ends `budget` seconds or more
-    after `start`. `pace` is the factor that neighbours put on its steps; when that changes, what
-    was done becomes a part of its own, and `start` to `budget` are about what follows.
+    A segment has at most `most` steps. It ends with the first step that ends `budget` seconds or
+    more after `start`. `pace` is the slowdown that neighbours cause. When it changes, the finished
+    steps are closed as a `Part`; `start`, `most` and `budget` then describe the remaining steps.
     """
 
     work: Prefill | Decode
@@ -65,7 +65,7 @@ class Running:
     slope: float
     most: int
     budget: float
-    switch_s: float | None
+    switch_s: float | None = None
     pace: float = 1.0
     steps: int = field(init=False)
     _done: list[Part] = field(default_factory=list)
@@ -81,10 +81,10 @@ class Running:
     @property
     def end(self) -> float:
         """When the last step ends."""
-        return self.parts[-1].end
+        return self.start + span(self.step, self.slope, self.steps)
 
     def cut(self, now: float) -> bool:
-        """End a segment with the step that runs `now`; return whether that is earlier."""
+        """End decoding with the step that runs `now`; return whether that is earlier."""
         if isinstance(self.work, Prefill):
             return False
         before = self.end
@@ -96,7 +96,7 @@ class Running:
         return self.end < before
 
     def repace(self, pace: float, now: float) -> bool:
-        """Change the pace, of a prefill at once and of a segment when a step ends.
+        """Change the pace, of a prefill at once and of decoding when a step ends.
 
         Return whether that changes the end.
         """

@@ -3,80 +3,30 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import NamedTuple
 
-from aegaeon.core import CostModel, Decode, Fail, Idle, InstanceSpec, Outcome, Prefill, Work
+from aegaeon.core import Decode, Fail, Idle, InstanceSpec, Outcome, Prefill, Work
 from aegaeon.policy.interface import Scheduler
-from aegaeon.sim.segment import span, steps_until
-from aegaeon.sim.track import ConservationError, Track
+from aegaeon.policy.lifecycle import ConservationError
+from aegaeon.sim.context import Context
+from aegaeon.sim.kv import KvGrants
+from aegaeon.sim.segment import Segment
+from aegaeon.sim.track import Track
 
-if TYPE_CHECKING:
-    from aegaeon.sim.simulator import Simulator
-
-GRANT_TOKENS = 256
 _SHARE_TOLERANCE = 1e-6
+Mix = list[tuple[bool, float]]
 
 
-class KvGrants:
-    """KV memory handed out `GRANT_TOKENS` at a time.
-
-    Requests ask at the same tokens of their lives however long the segments between are, so a run
-    does not depend on how decoding is cut into segments.
-    """
-
-    def __init__(self, capacity: float) -> None:
-        self._capacity = int(capacity)
-        self._free = self._capacity
-        self._held: dict[int, int] = {}
-
-    def ask(self, track: Track) -> bool:
-        """See to it that the request's next token has room; False if not even one token has."""
-        held = self._held.get(track.request.id, 0)
-        missing = track.context + 1 - held
-        if missing <= 0:
-            return True
-        size = track.cost.kv_bytes_per_token
-        tokens = min(missing + GRANT_TOKENS - 1, self._free // size)
-        if tokens < missing:
-            return False
-        self._free -= tokens * size
-        self._held[track.request.id] = held + tokens
-        return True
-
-    def spare(self, track: Track) -> int:
-        """Return how many tokens the request can gain before it must ask again."""
-        return self._held[track.request.id] - track.context
-
-    def release(self, track: Track) -> None:
-        """Take back what the request holds, if anything."""
-        self._free += self._held.pop(track.request.id, 0) * track.cost.kv_bytes_per_token
-
-    def audit(self) -> None:
-        """Check at the end that every byte is free again."""
-        if self._held or self._free != self._capacity:
-            raise ConservationError(f"KV grants: {len(self._held)} requests still hold some")
-
-
-@dataclass(slots=True)
-class _Running:
-    """Work in progress: a prefill batch (steps = 1) or a decode segment, slow-down included."""
+class _Admitted(NamedTuple):
+    """Work whose KV has room; its speed depends on what else starts at the same time."""
 
     work: Prefill | Decode
     active: list[Track]
     skipped: list[Track]
-    start: float = 0.0
-    step: float = 0.0
-    slope: float = 0.0
-    steps: int = 0
-
-    @property
-    def end(self) -> float:
-        return self.start + span(self.step, self.slope, self.steps)
 
 
-class SharedInstance:
-    """One device whose resident models run at once, each piece of work on its share of the SMs.
+class SpaceSharedInstance:
+    """One device whose resident models run at once, each work item on its share of the SMs.
 
     Whenever a prefill ends, a request finishes, KV runs out or the mix of running work changes,
     every decode stops at the end of its step, so that the scheduler may give it another batch or
@@ -85,34 +35,31 @@ class SharedInstance:
     engine does.
     """
 
-    def __init__(
-        self, spec: InstanceSpec, scheduler: Scheduler, costs: CostModel, sim: Simulator
-    ) -> None:
+    def __init__(self, spec: InstanceSpec, scheduler: Scheduler, context: Context) -> None:
         if spec.sharing is None:
             raise ValueError(f"instance {spec.id}: resident models need InstanceSpec.sharing")
         self.spec = spec
-        self.scheduler = scheduler
+        self._scheduler = scheduler
         self._sharing = spec.sharing
-        self._costs = costs
-        self._sim = sim
+        self._context = context
         self._kv = KvGrants(spec.kv_bytes)
-        self._running: dict[int, _Running] = {}
-        self._mix: list[tuple[bool, float]] = []
+        self._segments: dict[int, Segment] = {}
+        self._mix: Mix = []
         self._version = 0
         self._alarm = 0
 
     def accept(self, track: Track, now: float) -> None:
         """Give the scheduler a request; start or cut work as it asks."""
-        cut = self.scheduler.add(track.request, now)
+        cut = self._scheduler.add(track.request, now)
         self._fill(now)
         if cut:
             self._cut(now)
 
     def wake(self, version: int, now: float) -> None:
         """Handle the event scheduled under `version`, unless a cut has replaced it."""
-        running = self._running.pop(version, None)
-        if running is not None:
-            if self._complete(running, now):
+        segment = self._segments.pop(version, None)
+        if segment is not None:
+            if self._complete(segment, now):
                 self._cut(now)
         elif version != self._alarm:
             return
@@ -121,79 +68,72 @@ class SharedInstance:
     def audit(self) -> None:
         """Check at the end that nothing runs and that no KV is left."""
         self._kv.audit()
-        if self._running:
+        if self._segments:
             raise ConservationError(f"instance {self.spec.id} ends with work running")
 
     def _fill(self, now: float) -> None:
         """Start work until the scheduler has no more, then fix the speed of what started."""
-        started: list[_Running] = []
+        started: list[_Admitted] = []
         shortage = False
-        work: Work = self.scheduler.next_work(now)
+        work: Work = self._scheduler.next_work(now)
         while not isinstance(work, Idle):
             if isinstance(work, Fail):
                 self._fail(work, now)
             else:
-                running = self._start(work, now)
-                shortage = shortage or bool(running.skipped)
-                if running.active:
-                    started.append(running)
+                admitted = self._admit(work)
+                shortage = shortage or bool(admitted.skipped)
+                if admitted.active:
+                    started.append(admitted)
                 else:
-                    self.scheduler.record(work, Outcome(now, now, 0, skipped=work.requests), now)
-            work = self.scheduler.next_work(now)
+                    self._scheduler.record(work, Outcome(now, now, 0, skipped=work.requests), now)
+            work = self._scheduler.next_work(now)
         if work.until < math.inf:
             self._alarm = self._schedule(work.until)
-        mix = self._mix_of([*self._running.values(), *started])
+        mix = self._mix_of([s.work for s in self._segments.values()] + [a.work for a in started])
         if mix != self._mix or shortage:
             self._mix = mix
             self._cut(now)
-        shares = [share for decode, share in mix if decode]
-        for running in started:
-            self._pace(running, shares, now)
-            if shortage:
-                running.steps = 1
-            self._running[self._schedule(running.end)] = running
+        for admitted in started:
+            segment = self._segment(admitted, mix, now, shortage)
+            self._segments[self._schedule(segment.end)] = segment
 
-    def _mix_of(self, running: list[_Running]) -> list[tuple[bool, float]]:
-        mix = sorted([(isinstance(r.work, Decode), r.work.share) for r in running])
+    def _mix_of(self, running: list[Prefill | Decode]) -> Mix:
+        mix = sorted([(isinstance(work, Decode), work.share) for work in running])
         if sum([share for _, share in mix]) > 1 + _SHARE_TOLERANCE:
             raise ConservationError(f"instance {self.spec.id}: SM shares exceed 1 in {mix}")
         return mix
 
     def _schedule(self, time: float) -> int:
         self._version += 1
-        self._sim.schedule(time, self, self._version)
+        self._context.events.schedule(time, self, self._version)
         return self._version
 
     def _cut(self, now: float) -> None:
-        for version, running in list(self._running.items()):
-            if isinstance(running.work, Decode):
-                steps = steps_until(running.step, running.slope, now - running.start)
-                if steps < running.steps:
-                    running.steps = steps
-                    del self._running[version]
-                    self._running[self._schedule(running.end)] = running
+        for version, segment in list(self._segments.items()):
+            if segment.cut(now):
+                del self._segments[version]
+                self._segments[self._schedule(segment.end)] = segment
 
     def _fail(self, work: Fail, now: float) -> None:
         for request in work.requests:
-            track = self._sim.tracks[request.id]
+            track = self._context.lifecycle.tracks[request.id]
             self._kv.release(track)
-            self._sim.fail(track, self, now)
+            self._context.fail(track, self.spec.id, now)
 
-    def _start(self, work: Prefill | Decode, now: float) -> _Running:
+    def _admit(self, work: Prefill | Decode) -> _Admitted:
         """Find room for as much of the batch as fits; nothing runs if nothing does."""
-        tracks = [self._sim.tracks[request.id] for request in work.requests]
-        find = self._admit if isinstance(work, Prefill) else self._grow
-        active, skipped = find(tracks)
-        return _Running(work, active, skipped, start=now)
+        tracks = [self._context.lifecycle.tracks[request.id] for request in work.requests]
+        find = self._room_for_prompts if isinstance(work, Prefill) else self._room_for_step
+        return _Admitted(work, *find(tracks))
 
-    def _admit(self, tracks: list[Track]) -> tuple[list[Track], list[Track]]:
+    def _room_for_prompts(self, tracks: list[Track]) -> tuple[list[Track], list[Track]]:
         active: list[Track] = []
         skipped: list[Track] = []
         for track in tracks:
             (active if not skipped and self._kv.ask(track) else skipped).append(track)
         return active, skipped
 
-    def _grow(self, tracks: list[Track]) -> tuple[list[Track], list[Track]]:
+    def _room_for_step(self, tracks: list[Track]) -> tuple[list[Track], list[Track]]:
         """Make room for a step of each request; the last ones lose their KV if there is none."""
         active = list(tracks)
         skipped: list[Track] = []
@@ -207,54 +147,47 @@ class SharedInstance:
                 skipped.append(victim)
         return active, skipped
 
-    def _pace(self, running: _Running, shares: list[float], now: float) -> None:
-        """Set the length of a prefill, or of a decode's steps and how many there are."""
-        work, active = running.work, running.active
-        cost = self._costs[work.model]
+    def _segment(self, admitted: _Admitted, mix: Mix, now: float, shortage: bool) -> Segment:
+        """Return the prefill, or the decode steps, at the speed that `mix` leaves."""
+        work, active, skipped = admitted
+        cost = self._context.costs[work.model]
         contexts = [track.context for track in active]
         if isinstance(work, Prefill):
             alone = cost.prefill.seconds(sum(contexts), sum([c * c for c in contexts]), len(active))
-            running.step = alone * self._sharing.prefill_slowdown(work.share)
-            running.steps = 1
+            seconds = alone * self._sharing.prefill_slowdown(work.share)
             for track in active:
                 if track.generated == 0:
-                    track.prefill_start, track.prefill_s = now, running.step
-            return
-        slowdown = self._sharing.decode_slowdown(work.share, shares)
-        running.step = cost.decode.step_s(len(active), sum(contexts)) * slowdown
-        running.slope = cost.decode.context_s * len(active) * slowdown
-        if self._sim.stepwise:
-            running.steps = 1
-            return
+                    track.prefill_start, track.prefill_s = now, seconds
+            return Segment(work, active, skipped, now, seconds, 0.0, 1, 0.0)
+        slowdown = self._sharing.decode_slowdown(work.share, [s for decode, s in mix if decode])
+        step = cost.decode.step_s(len(active), sum(contexts)) * slowdown
+        slope = cost.decode.context_s * len(active) * slowdown
         left = min([t.output_tokens - t.generated for t in active])
         room = min([self._kv.spare(t) for t in active])
-        running.steps = min(left, room, steps_until(running.step, running.slope, work.quota))
+        most = 1 if shortage or self._context.stepwise else min(left, room)
+        return Segment(work, active, skipped, now, step, slope, most, work.quota)
 
-    def _complete(self, running: _Running, now: float) -> bool:
-        """Book what ran and tell the scheduler; True if that may change what others should do."""
-        recorder = self._sim.recorder
-        segment = recorder.segment(running.start, running.step, running.slope, running.steps)
+    def _complete(self, segment: Segment, now: float) -> bool:
+        """Count what ran and tell the scheduler; True if that may change what others should do."""
+        recorder, start = self._context.recorder, segment.start
+        number = recorder.segment(start, segment.step, segment.slope, segment.steps)
         finished = []
-        for track in running.active:
-            if isinstance(running.work, Decode):
-                track.decode_s += now - running.start
+        for track in segment.active:
+            if isinstance(segment.work, Decode):
+                track.decode_s += now - start
             elif track.generated == 0:
                 track.first_token = now
-            track.generated += running.steps
-            recorder.tokens(track.request.id, segment)
+            track.generated += segment.steps
+            recorder.tokens(track.request.id, number)
             if self._kv.spare(track) < 0:
                 raise ConservationError(f"request {track.request.id} outgrew its KV grant")
             if track.generated >= track.output_tokens:
                 finished.append(track)
-        outcome = Outcome(
-            running.start,
-            now,
-            running.steps,
-            tuple([t.request for t in finished]),
-            tuple([t.request for t in running.skipped]),
-        )
-        self.scheduler.record(running.work, outcome, now)
+        done = tuple([t.request for t in finished])
+        skipped = tuple([t.request for t in segment.skipped])
+        outcome = Outcome(start, now, segment.steps, done, skipped, busy_s=now - start)
+        self._scheduler.record(segment.work, outcome, now)
         for track in finished:
             self._kv.release(track)
-            self._sim.finish(track, self, now)
-        return isinstance(running.work, Prefill) or bool(finished or running.skipped)
+            self._context.finish(track, self.spec.id, now)
+        return isinstance(segment.work, Prefill) or bool(finished or segment.skipped)

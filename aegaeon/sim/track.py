@@ -1,29 +1,24 @@
-"""What the simulator knows of one request while it lives."""
+"""What the simulator knows of one request."""
 
 from __future__ import annotations
 
 from aegaeon.core import Arrival, ModelCost
-
-HELD = -1
-GONE = -2
-
-
-class ConservationError(AssertionError):
-    """The simulation lost or doubled a request, a token or a byte: a bug, never a user's fault."""
+from aegaeon.policy.lifecycle import HELD
+from aegaeon.runlog import RequestLog
 
 
 class Track:
     """One request's progress, its place, and where its KV lies.
 
-    `place` is an instance's id, HELD by the dispatcher, or GONE (finished or failed). `on_device`
-    and `loaded_at` describe KV on the instance that holds the request; `host_at` is when a copy
-    leaving a device is complete in the host pool.
+    `place` is an instance's id, HELD or GONE (policy.lifecycle). `on_device` and `loaded_at`
+    describe KV on the instance that has the request; `host_at` is when a copy that leaves a device
+    is complete in the host pool. Times are seconds.
     """
 
     __slots__ = (
         "cost",
         "decode_s",
-        "failed",
+        "failure",
         "finish",
         "first_token",
         "generated",
@@ -55,7 +50,7 @@ class Track:
         self.finish = float("nan")
         self.decode_s = 0.0
         self.kv_wait_s = 0.0
-        self.failed = False
+        self.failure: str | None = None
 
     @property
     def context(self) -> int:
@@ -67,10 +62,21 @@ class Track:
         """Bytes of the request's KV on one device."""
         return self.context * self.cost.kv_bytes_per_token
 
-    def move(self, origin: int, destination: int) -> None:
-        """Change place, once and only from where the request is."""
-        if self.place != origin:
-            raise ConservationError(
-                f"request {self.request.id} is at {self.place}, not at {origin}"
-            )
-        self.place = destination
+    def log(self) -> RequestLog:
+        """Return the request's line of the run log; the simulator knows no control time."""
+        return RequestLog(
+            request=self.request,
+            output_tokens=self.output_tokens,
+            prefill_start=self.prefill_start,
+            first_token=self.first_token,
+            finish=self.finish,
+            prefill_wait_s=self.prefill_start - self.request.arrival,
+            prefill_s=self.prefill_s,
+            decode_wait_s=(
+                self.finish - self.prefill_start - self.prefill_s - self.decode_s - self.kv_wait_s
+            ),
+            decode_s=self.decode_s,
+            control_s=0.0,
+            data_s=self.kv_wait_s,
+            failure=self.failure,
+        )

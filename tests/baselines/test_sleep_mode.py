@@ -212,7 +212,7 @@ def test_interrupted_requests_are_prefilled_again_with_all_their_tokens():
     assert first[20] == pytest.approx(1.0 + 0.1 + 0.4)
     assert first[21] == pytest.approx(first[20] + (1.0 + 0.1 + 0.4) + (1.0 + 0.31))
     assert len(first) == 40
-    assert not len(result.recorder.move_s)
+    assert not len(result.moves.seconds)
 
 
 def test_draining_blocks_a_third_model_and_slices_do_not():
@@ -234,4 +234,4 @@ def test_copying_weights_out_makes_a_switch_twice_as_long():
     plan = deployment(COSTS, 1, weight_slots=1)
     for copy_out, seconds in ((False, 1.0), (True, 2.0)):
         result = simulate(SleepMode(copy_out=copy_out), plan, arrivals)
-        assert list(result.recorder.switch_s) == pytest.approx([seconds] * 2)
+        assert list(result.switches.seconds) == pytest.approx([seconds] * 2)

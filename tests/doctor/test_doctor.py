@@ -7,10 +7,11 @@ import tomllib
 from dataclasses import replace
 
 import pytest
+from click.testing import CliRunner
 from packaging.utils import canonicalize_name
 
 from aegaeon import doctor as command
-from aegaeon.cli import main
+from aegaeon.cli import cli
 from aegaeon.doctor import examine
 from aegaeon.doctor.facts import Database, Facts, Gpu, Status
 from aegaeon.doctor.locks import exact_pins, installed, lock_of, read_lock
@@ -118,20 +119,22 @@ def test_every_check_has_a_case() -> None:
 def test_exit_code_is_1_for_a_problem_only(monkeypatch, capsys, change, code) -> None:
     facts = replace(GOOD, **change)
     monkeypatch.setattr("aegaeon.doctor.probe.probe", lambda: facts)
-    assert main(["doctor", "--json"]) == code
-    findings = json.loads(capsys.readouterr().out)
+    done = CliRunner().invoke(cli, ["doctor", "--json"])
+    assert done.exit_code == code
+    findings = json.loads(done.stdout)
     assert [f["check"] for f in findings] == [f.check for f in examine(facts)]
     assert command.doctor() == code
     assert "expected; what to do" in capsys.readouterr().out
 
 
-def test_clean_removes_what_a_crashed_run_left(monkeypatch, tmp_path, capsys) -> None:
+def test_clean_removes_what_a_crashed_run_left(monkeypatch, tmp_path) -> None:
     monkeypatch.setattr("aegaeon.doctor.probe.probe", lambda: GOOD)
     dead, alive = tmp_path / "aegaeon-1-1-x", SharedDirectory.create("t", tmp_path)
     dead.mkdir()
     monkeypatch.setattr(command.remove_leftovers, "__defaults__", (tmp_path,))
-    assert main(["doctor", "--clean"]) == 0
-    assert "1 stale directories removed" in capsys.readouterr().err
+    done = CliRunner().invoke(cli, ["doctor", "--clean"])
+    assert done.exit_code == 0
+    assert "1 stale directories removed" in done.stderr
     assert not dead.exists()
     assert alive.path.exists()
     alive.close()

@@ -27,7 +27,7 @@ SWEEP = (
 
 
 def aegaeon(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "aegaeon.cli", *arguments]
+    command = [sys.executable, "-m", "aegaeon", *arguments]
     wide = os.environ | {"COLUMNS": "200"}
     return subprocess.run(
         command, cwd=ROOT, env=wide, capture_output=True, text=True, check=False, timeout=200
@@ -88,15 +88,16 @@ def test_cfg_job_prints_the_golden_configuration() -> None:
 
 @pytest.mark.slow
 def test_kick_runs_resumes_and_is_logged(tmp_path) -> None:
-    kick = ("run", "-m", "experiment=kick", f"paths.runs={tmp_path}", "tracking.uri=sqlite")
-    first = aegaeon(*kick)
+    kick = ("experiment=kick", f"paths.runs={tmp_path}", "tracking.uri=sqlite")
+    first = aegaeon("run", *kick)
     assert first.returncode == 0, first.stderr
+    assert "kick sweeps over system, models.count" in first.stderr
     assert "12 finished" in first.stderr
     table = collect(tmp_path, "kick")
     assert len(table) == 12
     assert {config_hash(point) for point in points("kick")} == set(table["config_hash"])
     assert logged(tmp_path) == {"FINISHED": 12}
-    again = aegaeon(*kick)
+    again = aegaeon("run", "-m", *kick)
     assert again.returncode == 0, again.stderr
     assert "12 skipped" in again.stderr
     assert logged(tmp_path) == {"FINISHED": 12}

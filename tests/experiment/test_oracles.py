@@ -10,7 +10,8 @@ import pytest
 
 from aegaeon.core import Overheads
 from aegaeon.experiment.config import from_hydra
-from aegaeon.experiment.plan import Plan, plan
+from aegaeon.experiment.plan import plan
+from aegaeon.experiment.planned import Plan
 from aegaeon.policy.interface import NO_LENGTHS
 from aegaeon.sim.simulator import Simulator
 from figures.style import LOOKS, OTHERS
@@ -19,7 +20,7 @@ from tests.experiment.conftest import CONF, Composer
 ROOT = Path(__file__).parents[2]
 SYSTEMS = sorted(path.stem for path in (CONF / "system").glob("*.yaml"))
 ORACLES = {"serverlessllm_plus", "serverlessllm_plus_paper"}
-SMALL = ("models.count=24", "workload.rate_rps=0.3", "workload.duration_s=15")
+SMALL = ("models.count=32", "workload.rate_rps=0.5", "workload.duration_s=12")
 
 
 @cache
@@ -31,8 +32,8 @@ def planned(system: str) -> Plan:
 
 def finishes(run: Plan, lengths) -> np.ndarray:
     deployment = replace(run.deployment, lengths=lengths)
-    done = Simulator(run.config.system, deployment, run.arrivals).run()
-    return np.array([track.finish for track in done.tracks])
+    done = Simulator(run.config.system, deployment, run.fleet, run.arrivals).run()
+    return np.array([told.finish for told in done.requests])
 
 
 @pytest.mark.parametrize("system", SYSTEMS)

@@ -6,7 +6,8 @@ from omegaconf import OmegaConf
 
 from aegaeon.errors import UserError
 from aegaeon.experiment.config import from_hydra
-from aegaeon.experiment.plan import plan, run
+from aegaeon.experiment.execute import execute
+from aegaeon.experiment.plan import plan
 from aegaeon.live.options import LiveOptions
 from aegaeon.live.preflight.checks import check_host, slab_bytes
 from profiles.catalogue import load_model
@@ -136,4 +137,4 @@ def test_checkpoints_of_other_runs_may_be_given_too(composed) -> None:
 def test_running_refuses(overrides, named, composed) -> None:
     config = from_hydra(composed(*overrides))
     with pytest.raises(UserError, match=named):
-        run(plan(config, seed=0))
+        execute(plan(config, seed=0))

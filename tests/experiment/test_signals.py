@@ -78,8 +78,8 @@ def test_a_stopped_sweep_ends_with_its_workers(number, jobs, tmp_path):
     command = [
         sys.executable,
         "-m",
-        "aegaeon.experiment.hydra_job",
-        "-m",
+        "aegaeon",
+        "run",
         "experiment=fig11a",
         "tracking.uri=none",
     ]

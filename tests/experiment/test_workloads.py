@@ -8,8 +8,9 @@ import pytest
 
 from aegaeon.errors import UserError
 from aegaeon.experiment.config import Market, Trace, from_hydra
+from aegaeon.experiment.execute import execute
 from aegaeon.experiment.hydra_job import label
-from aegaeon.experiment.plan import plan, run
+from aegaeon.experiment.plan import plan
 from workloads import FORMATS, SKEWS
 
 CONF = Path(__file__).parents[2] / "conf" / "workload"
@@ -41,7 +42,7 @@ def trace(tmp_path):
 def test_every_workload_runs(choice, trace, composed) -> None:
     path = [trace(choice)] if choice in TRACES else []
     config = from_hydra(composed(*SMALL, f"workload={choice}", *path, "workload.duration_s=60"))
-    row = run(plan(config, seed=0)).row
+    row = execute(plan(config, seed=0)).row
     assert row["finished"] == row["requests"] > 0
 
 
@@ -49,11 +50,11 @@ def test_sharegpt_arrives_at_the_rate_of_a_model(trace, composed) -> None:
     chosen = ("workload=sharegpt", trace("sharegpt"), "workload.duration_s=100")
     config = from_hydra(composed(*SMALL, *chosen, "workload.rate_rps=0.5"))
     planned = plan(config, seed=0)
-    assert len(planned.requests) == pytest.approx(200, rel=0.2)
-    assert run(planned).row["rate_rps"] == 0.5
+    assert len(planned.arrivals) == pytest.approx(200, rel=0.2)
+    assert execute(planned).row["rate_rps"] == 0.5
     assert "0.5 req/s" in label(config, 0)
     twice = from_hydra(composed(*SMALL, *chosen, "workload.rate_rps=0.5", "workload.rate_scale=2"))
-    assert run(plan(twice, seed=0)).row["rate_rps"] == 1.0
+    assert execute(plan(twice, seed=0)).row["rate_rps"] == 1.0
     again = from_hydra(composed(*SMALL, *chosen, "setup=16x05"))
     assert again.workload.rate_rps == 0.5
 
@@ -97,7 +98,7 @@ def test_every_popularity_is_accepted(skew, trace, composed) -> None:
     rates = planned.deployment.rates.values()
     assert (len(set(rates)) == 1) == (skew == "uniform")
     replayed = (*SMALL, "workload=mooncake", trace("mooncake"), f"workload.assign={skew}")
-    assert plan(from_hydra(composed(*replayed)), seed=0).requests
+    assert plan(from_hydra(composed(*replayed)), seed=0).arrivals
 
 
 @pytest.mark.parametrize(

@@ -101,6 +101,15 @@ def test_held_requests_go_when_another_leaves():
     assert list(lives.tracks) == [1]
 
 
+def test_a_dispatcher_cannot_place_what_is_gone():
+    lives, dispatcher, _ = life(FULL)
+    one = track(0)
+    lives.arrive(one, 0.0)
+    dispatcher.held.append((one.request, 0))
+    with pytest.raises(ConservationError, match="request 0 is placed and gone"):
+        lives.leave(one, 0, 1.0)
+
+
 def test_a_refused_request_is_gone():
     lives, _, said = life(FULL, ["refuse"])
     lives.arrive(track(0), 0.0)

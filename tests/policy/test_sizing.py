@@ -62,6 +62,5 @@ def test_pools_keep_models_apart():
     plan = deployment(COSTS, gpus=4)
     arrivals = arriving(*((m, 0.01 * i, 10, 5) for i, m in enumerate("abcdabcd")))
     result = simulate(Aegaeon(prefill=2, decode=2, pools=2), plan, arrivals)
-    recorder = result.recorder
     # "a" and "c" live on instances 0 and 2, "b" and "d" on 1 and 3: two models each to load.
-    assert sorted(recorder.switch_instance) == [0, 0, 1, 1, 2, 2, 3, 3]
+    assert sorted(result.switches.instance) == [0, 0, 1, 1, 2, 2, 3, 3]

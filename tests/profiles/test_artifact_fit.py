@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from aegaeon.errors import UserError
 from profiles.affine import fit_decode, fit_prefill
-from profiles.artifact_fit import fit_table, main
+from profiles.artifact_fit import fit_table
 from profiles.files import FOLDER
 from profiles.leastsq import nonnegative, relative
 from profiles.quality import predict, score
@@ -85,7 +85,7 @@ def test_held_out_error_shows_a_fit_that_only_remembers():
 
 
 def test_committed_profiles_come_from_the_data_byte_for_byte(latencies, tmp_path):
-    main([str(latencies), "--out", str(tmp_path)])
+    fit_table(latencies, tmp_path)
     made = {p.relative_to(tmp_path): p.read_bytes() for p in tmp_path.rglob("*.json")}
     published = [p for p in FOLDER.glob("*/*-tp*.json") if not (p.parent / "engine.json").exists()]
     kept = {p.relative_to(FOLDER): p.read_bytes() for p in published}
@@ -108,11 +108,6 @@ def test_unusable_tables_are_refused_by_name(tmp_path, content, message):
     table = tmp_path / "table.csv"
     if content is not None:
         table.write_text(content)
-    with pytest.raises(SystemExit, match=message) as stop:
-        main([str(table), "--out", str(tmp_path / "out")])
-    assert str(table) in str(stop.value)
-
-
-def test_fit_table_raises_a_user_error(tmp_path):
-    with pytest.raises(UserError, match=r"absent\.csv"):
-        fit_table(tmp_path / "absent.csv", tmp_path, ["qwen2.5-7b"], ["h800"])
+    with pytest.raises(UserError, match=message) as refused:
+        fit_table(table, tmp_path / "out")
+    assert str(table) in str(refused.value)

@@ -102,7 +102,7 @@ def test_bad_constants_are_refused(tmp_path, key, value):
     content = json.loads((FOLDER / "roofline.json").read_text())
     content["constants"][key] = value
     (tmp_path / "roofline.json").write_text(json.dumps(content))
-    with pytest.raises(UserError, match=r"roofline\.json.*python -m profiles\.roofline"):
+    with pytest.raises(UserError, match=r"roofline\.json.*aegaeon profile roofline"):
         load_roofline(tmp_path)
 
 
@@ -114,7 +114,7 @@ def test_constants_in_other_units_are_refused(tmp_path):
 
 
 def test_calibration_without_profiles_says_what_to_run(tmp_path):
-    with pytest.raises(UserError, match=r"python -m profiles\.artifact_fit"):
+    with pytest.raises(UserError, match=r"aegaeon profile fit"):
         recalibrate(tmp_path)
 
 

@@ -59,7 +59,7 @@ def test_bad_profile_is_refused_with_its_name_and_the_fix(spoil, tmp_path, keys,
         load(*PROFILE, folder=tmp_path)
     assert message in str(error.value)
     assert str(path) in str(error.value)
-    assert "python -m profiles.artifact_fit" in str(error.value)
+    assert "aegaeon profile fit" in str(error.value)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{"])
@@ -67,14 +67,12 @@ def test_broken_json_is_refused(tmp_path, text):
     path = profile_path(tmp_path, *PROFILE)
     path.parent.mkdir()
     path.write_text(text)
-    with pytest.raises(UserError, match=r"JSON.*python -m profiles\.artifact_fit"):
+    with pytest.raises(UserError, match=r"JSON.*aegaeon profile fit"):
         load(*PROFILE, folder=tmp_path)
 
 
 def test_missing_profile_says_how_to_make_it(tmp_path):
-    with pytest.raises(
-        UserError, match=r"does not exist; make it with `python -m profiles\.artifact_fit"
-    ):
+    with pytest.raises(UserError, match=r"does not exist; make it with `aegaeon profile fit"):
         load(*PROFILE, folder=tmp_path)
 
 

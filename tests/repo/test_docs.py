@@ -5,17 +5,19 @@ import shlex
 import tomllib
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
-from hydra import compose, initialize_config_dir
-from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from aegaeon.claims import check
 from aegaeon.claims.report import markdown
+from aegaeon.cli import cli
 from aegaeon.core import Slo
+from aegaeon.experiment.compose import compose_raw, parse
 from aegaeon.experiment.config import from_hydra
 from aegaeon.results.schema import ROWS, details_text
-from aegaeon.scoring.score import Timelines, score
+from aegaeon.runlog import Timelines
+from aegaeon.scoring.score import score
 
 ROOT = Path(__file__).parents[2]
 CONF = ROOT / "conf"
@@ -29,13 +31,59 @@ PACKAGES = ("aegaeon", "baselines", "figures", "kernels", "profiles", "workloads
 FOLDERS = (*PACKAGES, "notebooks", "tests")
 OF_THE_ARTIFACT = {"plots/plot_e2e.py"}
 LINK = re.compile(r"\[[^\]]*\]\((?!https?://|#|mailto:)([^)#\s]+)")
-COMMAND = re.compile(r"^(?:\$ )?aegaeon run( [^#\n`]*)?(?:#.*)?$", re.MULTILINE)
+LINE = re.compile(r"^ *(?:\$ )?aegaeon +([^`\n]*)$", re.MULTILINE)
+INLINE = re.compile(r"`aegaeon ([^`]+)`")
+MODULE = re.compile(r"python -m (?:aegaeon\.|profiles|workloads|kernels)[\w.]*")
 
 
-def commands() -> list[str]:
-    """Return what follows `aegaeon run` on lines of their own that need nothing of the user's."""
-    found = {match[1] or "" for path in DOCUMENTS for match in COMMAND.finditer(path.read_text())}
-    return sorted(text.strip() for text in found if not re.search(r" --|FILE|<|…", text))
+def commands(pattern: re.Pattern[str]) -> list[str]:
+    """Return what follows `aegaeon` where `pattern` finds commands, without shell comments."""
+    found = [match for path in DOCUMENTS for match in pattern.findall(path.read_text())]
+    return sorted({text.split(" #")[0].strip() for text in found})
+
+
+RUNS = [
+    text.removeprefix("run").strip()
+    for text in commands(LINE)
+    if text.split()[0] == "run" and not re.search(r" --|FILE|<|…", text)
+]
+
+
+def parsed(words: list[str], complete: bool) -> str:
+    """Return what click says against a command, nothing if it can be parsed.
+
+    Without `complete`, arguments that have to be given may be missing, as where a text names a
+    command only.
+    """
+    command: click.Command = cli
+    while isinstance(command, click.Group) and words:
+        if words[0] not in command.commands:
+            return f"no command {words[0]!r}" if complete or words[0][0].islower() else ""
+        command = command.commands[words.pop(0)]
+    if command is cli.commands["run"]:
+        return ""
+    try:
+        command.make_context("aegaeon", words) if words or complete else None
+    except click.MissingParameter as error:
+        return error.format_message() if complete else ""
+    except click.UsageError as error:
+        return error.format_message()
+    return ""
+
+
+@pytest.mark.parametrize("command", commands(LINE))
+def test_documented_command_parses(command) -> None:
+    assert parsed(shlex.split(command), complete=True) == ""
+
+
+@pytest.mark.parametrize("command", commands(INLINE))
+def test_command_named_in_a_text_parses(command) -> None:
+    assert parsed(shlex.split(command), complete=False) == ""
+
+
+def test_no_document_names_a_module_to_run() -> None:
+    found = [(p.name, m[0]) for p in DOCUMENTS for m in MODULE.finditer(p.read_text())]
+    assert found == []
 
 
 def test_relative_links_lead_somewhere() -> None:
@@ -95,18 +143,16 @@ def test_a_cut_table_is_found() -> None:
     assert [cells(row) for row in tables(whole)[0]] == [2, 2, 2]
 
 
-@pytest.mark.parametrize("command", commands())
+@pytest.mark.parametrize("command", RUNS)
 def test_documented_run_composes(command) -> None:
     overrides = [text for text in shlex.split(command) if text != "-m"]
-    parsed = OverridesParser.create().parse_overrides(overrides)
     first = [
-        f"{o.input_line.partition('=')[0]}={next(o.sweep_string_iterator())}"
+        f"{o.get_key_element()}={next(o.sweep_string_iterator())}"
         if o.is_sweep_override()
         else o.input_line
-        for o in parsed
+        for o in parse(overrides)
     ]
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        from_hydra(compose("config", overrides=["~local", *first]))
+    from_hydra(compose_raw(["~local", *first]))
 
 
 def test_the_table_of_claims_is_that_of_the_stored_results() -> None:
@@ -115,7 +161,9 @@ def test_the_table_of_claims_is_that_of_the_stored_results() -> None:
 
 
 def test_enough_commands_are_documented() -> None:
-    assert len(commands()) >= 6
+    assert len(RUNS) >= 6
+    assert len(commands(LINE)) >= 20
+    assert len(commands(INLINE)) >= 20
 
 
 def test_metrics_explains_every_column_as_the_schema_does() -> None:

@@ -21,6 +21,8 @@ SET_VARIABLES = {"aegaeon/live/ray/__init__.py", "aegaeon/live/vllm/__init__.py"
 # Without what the tests' own process may have set.
 QUIET = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "VLLM_"))}
 HEAVY = ("torch", "ray", "vllm", "mlflow", "matplotlib", "seaborn")
+# What need not be loaded to print help.
+SLOW = ("hydra", "numpy", "pandas", "pyarrow", "rich", "yaml")
 # Cycles that stand until work under way takes them out: the modules of each.
 KNOWN_CYCLES = ({"aegaeon.sim.simulator", "aegaeon.sim.time_shared", "aegaeon.sim.space_shared"},)
 # A module, an import that it must not have, and what the linter then says.
@@ -80,6 +82,13 @@ FORBIDDEN = (
     ("aegaeon/experiment/hydra_job.py", "import mlflow", "aegaeon", "mlflow"),
     ("aegaeon/scoring/tables.py", "import matplotlib", "aegaeon", "matplotlib"),
     ("workloads/checks.py", "import seaborn", "workloads", "seaborn"),
+    ("aegaeon/results/commands.py", "import click", "aegaeon", "click"),
+    (
+        "aegaeon/experiment/reproduce.py",
+        "from aegaeon.cli import cli",
+        "aegaeon.experiment",
+        "aegaeon.cli",
+    ),
 )
 
 
@@ -109,6 +118,13 @@ def test_forbidden_imports_break_every_contract(tmp_path: Path) -> None:
     assert " 0 kept" in result.stdout
     for _, _, importer, imported in FORBIDDEN:
         assert f"{importer} is not allowed to import {imported}:" in result.stdout
+
+
+def test_the_command_line_loads_nothing_but_click() -> None:
+    script = "import sys, aegaeon.cli; print(*sys.modules)"
+    command = [sys.executable, "-c", script]
+    loaded = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert {*HEAVY, *SLOW} & set(loaded.stdout.split()) == set()
 
 
 def cycle(imports: dict[str, set[str]]) -> list[str]:

@@ -30,7 +30,7 @@ def test_an_installed_package_writes_to_the_working_directory(tmp_path) -> None:
     with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
         wheel.extractall(site)
     before = {path for path in site.rglob("*") if path.suffix != ".pyc"}
-    command = [sys.executable, "-m", "aegaeon.cli", *RUN]
+    command = [sys.executable, "-m", "aegaeon", *RUN]
     environment = os.environ | {"PYTHONPATH": str(site), "PYTHONDONTWRITEBYTECODE": "1"}
     done = subprocess.run(
         command, cwd=here, env=environment, capture_output=True, text=True, timeout=120, check=False

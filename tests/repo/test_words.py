@@ -13,6 +13,11 @@ ROOT = Path(__file__).parents[2]
 DOCUMENTS = ("*.md", "docs/*.md", "*/README.md")
 # Folders whose comments and docstrings are checked too; a folder joins with its prose pass.
 CODE: tuple[str, ...] = (
+    "aegaeon/live/preflight",
+    "aegaeon/live/control",
+    "aegaeon/live/ray",
+    "aegaeon/live/measure",
+    "aegaeon/doctor",
     "aegaeon/claims",
     "aegaeon/results",
     "figures",
@@ -20,6 +25,8 @@ CODE: tuple[str, ...] = (
     "notebooks",
     "tests/support",
 )
+# Modules that lie in no such folder.
+MODULES: tuple[str, ...] = ("aegaeon/*.py", "aegaeon/live/*.py")
 # Whole words, in any case, and what to write instead.
 WORDS = {
     r"nobody": "a noun with `no`: no instance, no request",
@@ -57,7 +64,8 @@ def documents() -> list[Path]:
 
 
 def modules() -> list[Path]:
-    return sorted(path for folder in CODE for path in (ROOT / folder).rglob("*.py"))
+    patterns = [f"{folder}/**/*.py" for folder in CODE] + list(MODULES)
+    return sorted({path for pattern in patterns for path in ROOT.glob(pattern)})
 
 
 def of_markdown(text: str) -> Iterator[Block]:

@@ -1,7 +1,7 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from aegaeon.errors import UserError
@@ -16,6 +16,9 @@ CONFIGS = st.dictionaries(
     max_size=5,
 )
 
+# Drawing nested values is slow on a machine that does other things.
+PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
 
 def backwards(value):
     if isinstance(value, dict):
@@ -23,11 +26,13 @@ def backwards(value):
     return value
 
 
+@PATIENT
 @given(CONFIGS)
 def test_the_order_of_keys_does_not_matter(config):
     assert config_hash(config) == config_hash(backwards(config))
 
 
+@PATIENT
 @given(CONFIGS, st.integers())
 def test_a_value_matters(config, value):
     assert config_hash({**config, "k": value}) != config_hash({**config, "k": value + 1})

@@ -86,7 +86,7 @@ def test_merging_keeps_rows_not_run_and_replaces_changed_ones(places, run, tmp_p
 
 def test_missing_and_damaged_tables_are_refused_with_what_to_do(places):
     runs, stored = places
-    again = r"aegaeon run -m experiment=fig11a"
+    again = r"aegaeon run experiment=fig11a"
     with pytest.raises(UserError, match=rf"fig11a\.parquet: no stored results.*{again}"):
         load_stored("fig11a", stored)
     with pytest.raises(UserError, match=rf"no finished run.*{again}"):

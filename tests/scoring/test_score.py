@@ -5,9 +5,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aegaeon.core import Slo
-from aegaeon.scoring import score as scoring
-from aegaeon.scoring.score import Timelines, mean_active, score
+from aegaeon import runlog
+from aegaeon.core import Request, Slo
+from aegaeon.runlog import KvMoves, RequestLog, RunLog, Switches, Timelines
+from aegaeon.scoring.score import mean_active, score, score_run
+from aegaeon.scoring.tables import PARTS
 
 
 def timelines(*requests: list[float]) -> Timelines:
@@ -186,7 +188,7 @@ def test_chunks_do_not_change_any_score(segments, chunk):
     arrival, slo = np.zeros(len(segments)), Slo(1.0, 0.05)
     whole = score(coded, arrival, slo)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(scoring, "_CHUNK_TOKENS", chunk)
+        patch.setattr(runlog, "_CHUNK_TOKENS", chunk)
         ranges = [(first, last) for first, last, *_ in coded.chunks(len(segments))]
         parts = score(coded, arrival, slo)
     assert ranges[0][0] == 0
@@ -221,3 +223,39 @@ def test_a_failed_request_has_no_token_on_time():
     assert scores.on_time.tolist() == [2, 0]
     assert scores.artifact_qos.tolist() == [1.0, 0.0]
     assert scores.joint.tolist() == [True, False]
+
+
+@given(GAPS, TARGETS)
+def test_a_requests_own_slo_is_the_one_that_counts(requests, target):
+    slo = Slo(target[0] / TICK, target[1] / TICK)
+    ages = [np.cumsum(gaps) / TICK for gaps in requests]
+    lines, arrival = timelines(*[list(each) for each in ages]), np.zeros(len(ages))
+    for own in ([slo] * len(ages), [None, slo] * len(ages)):
+        told = score(lines, arrival, Slo(1e-3, 1e-3), own=[o or slo for o in own[: len(ages)]])
+        same = score(lines, arrival, slo, own=own[: len(ages)])
+        plain = score(lines, arrival, slo)
+        for one in (told, same):
+            for name in ("on_time", "artifact_qos", "ttft_s", "mean_tbt_s", "joint"):
+                assert np.array_equal(getattr(one, name), getattr(plain, name), equal_nan=True)
+
+
+def test_requests_of_several_classes_are_scored_by_their_own_targets():
+    ages = [[0.5, 0.6, 1.9], [0.5, 0.6, 1.9], [0.5, 0.6, 1.9]]
+    own = [Slo(0.4, 1.0), None, Slo(0.5, 0.1)]
+    found = score(timelines(*ages), np.zeros(3), Slo(0.5, 1.0), own=own)
+    assert found.on_time.tolist() == [2, 3, 2]
+    assert found.joint.tolist() == [False, True, False]
+    for i, slo in enumerate([Slo(0.4, 1.0), Slo(0.5, 1.0), Slo(0.5, 0.1)]):
+        assert found.artifact_qos[i] == one(ages[i], slo).artifact_qos[0]
+
+
+def test_a_run_is_scored_by_the_slo_of_each_request():
+    quick = Slo(0.2, 0.1)
+    made = [Request(0, "m", 1.0, 4), Request(1, "m", 1.0, 4, slo=quick)]
+    parts = dict.fromkeys(PARTS, 0.0)
+    logs = [RequestLog(r, 1, 1.0, 1.5, 1.5, **parts, failure=None) for r in made]
+    none = np.zeros(0)
+    switches = Switches(none, none.astype(int), none, none.astype(bool), [], none)
+    moves = KvMoves(none, none.astype(int), none, none, none.astype(int), none.astype(bool), [])
+    log = RunLog(logs, timelines([1.5], [1.5]), switches, moves, (), {})
+    assert score_run(log, Slo(1.0, 1.0)).on_time.tolist() == [1, 0]

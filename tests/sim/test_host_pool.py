@@ -28,10 +28,10 @@ def test_a_hand_over_takes_blocks_and_gives_them_back():
     taken, freed = changes(result, POOL)
     # 41 tokens (prompt and first token) are three blocks of 16; the copy begins at once.
     assert (taken.taken, taken.blocks, taken.block_bytes) == (True, 3, 16 * KB)
-    assert taken.time == pytest.approx(result.tracks[0].first_token)
+    assert taken.time == pytest.approx(result.requests[0].first_token)
     assert (freed.taken, freed.blocks) == (False, 3)
-    assert freed.time == pytest.approx(result.tracks[0].loaded_at)
-    table = pool_table(result, POOL)
+    assert freed.time == pytest.approx(result.moves.time[1] + result.moves.seconds[1])
+    table = pool_table(host_pool(result, POOL))
     assert set(table["shape"]) == {"S0"}
     assert set(table["used_bytes"]) == {0, 3 * 16 * KB}
     assert set(table["allocated_bytes"]) == {0, 1 << 30}
@@ -39,11 +39,11 @@ def test_a_hand_over_takes_blocks_and_gives_them_back():
 
 
 def test_events_name_the_model_of_every_switch_and_move():
-    recorder = handed_over().recorder
-    assert set(recorder.switch_model) == {"m"}
-    assert set(recorder.switch_bytes) == {10 * GB}
-    assert list(recorder.move_out) == [1, 0]
-    assert set(recorder.move_request) == {0}
+    log = handed_over()
+    assert set(log.switches.model) == set(log.moves.model) == {"m"}
+    assert set(log.switches.nbytes) == {10 * GB}
+    assert log.moves.out.tolist() == [True, False]
+    assert set(log.moves.request) == {0}
 
 
 @pytest.mark.parametrize("name", [name for name in SYSTEMS if name.startswith("aegaeon")])
@@ -53,17 +53,17 @@ def test_every_byte_comes_back_and_no_slab_holds_two_shapes(name, market):
     system = SYSTEMS[name]
     result = simulate(system, market.deployment(system), market.arrivals)
     samples = host_pool(result, POOL)
-    used, allocated = (np.array(column) for column in (samples.used, samples.allocated))
+    used, allocated = np.array([(s.used, s.allocated) for s in samples]).reshape(-1, 2).T
+    times = np.array([s.time for s in samples])
     assert (used <= allocated).all()
     assert (allocated % POOL.slab_bytes == 0).all()
     assert ((allocated > 0) == (used > 0)).all()
     if len(used):
-        last = np.array(samples.time_s) == samples.time_s[-1]
-        assert not used[last].any()
-    for at in {float(t) for t in samples.time_s}:
+        assert not used[times == times[-1]].any()
+    for at in set(times.tolist()):
         todo = [c for c in changes(result, POOL) if c.time <= at]
         held = sum(c.block_bytes * c.blocks * (1 if c.taken else -1) for c in todo)
-        assert held == used[np.array(samples.time_s) == at].sum()
+        assert held == used[times == at].sum()
 
 
 def test_a_pool_that_is_too_small_is_named():
@@ -76,6 +76,6 @@ def test_a_pool_that_is_too_small_is_named():
 def test_a_run_without_moves_has_an_empty_table_with_all_columns():
     plan = deployment({"m": cost()})
     result = simulate(Aegaeon(prefill=1, decode=1), plan, arriving(("m", 0.0, 40, 1)))
-    table = pool_table(result, POOL)
+    table = pool_table(host_pool(result, POOL))
     assert table.empty
     assert "allocated_bytes" in table

@@ -4,8 +4,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from aegaeon.core import Arrival, Request
+from aegaeon.policy.lifecycle import ConservationError
 from aegaeon.sim.kv import KvSpace
-from aegaeon.sim.track import ConservationError, Track
+from aegaeon.sim.track import Track
 from tests.support.small_market import cost
 
 CAPACITY = 1000
@@ -116,10 +117,3 @@ def test_growth_above_the_capacity_is_a_bug():
     space.admit(track(0, 10))
     with pytest.raises(ConservationError, match="of 10"):
         space.grow(1)
-
-
-def test_a_request_moves_only_from_where_it_is():
-    mine = track(0, 1)
-    mine.move(-1, 3)
-    with pytest.raises(ConservationError, match="is at 3, not at 2"):
-        mine.move(2, 4)

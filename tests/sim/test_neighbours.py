@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from aegaeon.core import Decode, InstanceSpec, Overheads, Prefill, Stage
 from aegaeon.policy import decode
 from aegaeon.policy.system import Aegaeon
-from aegaeon.sim.neighbours import Crowd
-from aegaeon.sim.segment import Running
+from aegaeon.sim.neighbours import Neighbours
+from aegaeon.sim.segment import Segment
 from tests.support.random_markets import SYSTEMS, crowds, markets
 from tests.support.small_market import arriving, cost, deployment, simulate, token_times
 
@@ -24,7 +24,7 @@ DECODE, PREFILL = Decode("a", (), 1.0), Prefill("a", ())
 
 
 @dataclass
-class Neighbour:
+class Member:
     spec: InstanceSpec
     told: list[float] = field(default_factory=list)
 
@@ -32,45 +32,48 @@ class Neighbour:
         self.told.append(now)
 
 
-def node(*nodes: int) -> list[Neighbour]:
+def node(*nodes: int) -> list[Member]:
     device = deployment(A).device
     specs = [InstanceSpec(i, Stage.DECODE, device, 1e9, 1e9, node=n) for i, n in enumerate(nodes)]
-    return [Neighbour(spec) for spec in specs]
+    return [Member(spec) for spec in specs]
 
 
-def segment(most: int = 10, budget: float = float("inf")) -> Running:
-    return Running(DECODE, [], [], 1.0, 0.1, 0.0, most, budget, None)
+def segment(most: int = 10, budget: float = float("inf")) -> Segment:
+    return Segment(DECODE, [], [], 1.0, 0.1, 0.0, most, budget, None)
 
 
-def ends(running: Running) -> list[float]:
+def ends(running: Segment) -> list[float]:
     return [p.start + p.step * (j + 1) for p in running.parts for j in range(p.steps)]
 
 
 def test_the_factor_is_in_proportion_to_the_neighbours_at_work():
-    crowd, members = Crowd(Overheads(crowd_prefill=1.5, crowd_decode=2.0)), node(0, 0, 0, 1)
+    neighbours, members = (
+        Neighbours(Overheads(crowd_prefill=1.5, crowd_decode=2.0)),
+        node(0, 0, 0, 1),
+    )
     for member in members:
-        crowd.join(member)
+        neighbours.join(member)
     first, second, third, far = members
-    assert crowd.pace(first, DECODE) == 1.0
-    crowd.note(second, True, 3.0)
-    crowd.note(second, True, 4.0)
-    assert (crowd.pace(first, DECODE), crowd.pace(first, PREFILL)) == (1.5, 1.25)
-    assert crowd.pace(second, DECODE) == crowd.pace(far, DECODE) == 1.0
-    crowd.note(third, True, 5.0)
-    assert crowd.pace(first, DECODE) == 2.0
-    crowd.note(second, False, 6.0)
-    crowd.note(third, False, 7.0)
-    assert crowd.pace(first, DECODE) == 1.0
+    assert neighbours.pace(first, DECODE) == 1.0
+    neighbours.note(second, True, 3.0)
+    neighbours.note(second, True, 4.0)
+    assert (neighbours.pace(first, DECODE), neighbours.pace(first, PREFILL)) == (1.5, 1.25)
+    assert neighbours.pace(second, DECODE) == neighbours.pace(far, DECODE) == 1.0
+    neighbours.note(third, True, 5.0)
+    assert neighbours.pace(first, DECODE) == 2.0
+    neighbours.note(second, False, 6.0)
+    neighbours.note(third, False, 7.0)
+    assert neighbours.pace(first, DECODE) == 1.0
     assert (first.told, second.told, far.told) == ([3.0, 5.0, 6.0, 7.0], [5.0, 7.0], [])
 
 
 def test_nobody_is_told_where_nothing_was_measured():
-    crowd, members = Crowd(Overheads()), node(0, 0)
+    neighbours, members = Neighbours(Overheads()), node(0, 0)
     for member in members:
-        crowd.join(member)
-        crowd.note(member, True, 1.0)
+        neighbours.join(member)
+        neighbours.note(member, True, 1.0)
     assert [member.told for member in members] == [[], []]
-    assert crowd.pace(members[0], PREFILL) == 1.0
+    assert neighbours.pace(members[0], PREFILL) == 1.0
 
 
 def test_a_segment_changes_its_pace_when_the_running_step_ends():
@@ -104,7 +107,7 @@ def test_a_cut_ends_with_the_step_that_runs_also_after_a_change_of_pace():
 
 
 def test_a_prefill_changes_its_pace_at_once_and_is_never_cut():
-    running = Running(PREFILL, [], [], 1.0, 0.1, 0.0, 1, 0.0, None)
+    running = Segment(PREFILL, [], [], 1.0, 0.1, 0.0, 1, 0.0, None)
     assert running.repace(1.5, 1.04)
     assert running.end == pytest.approx(1.13)
     assert not running.cut(1.05)
@@ -118,13 +121,13 @@ def test_steps_are_slow_while_the_other_instance_works_and_the_prompt_as_well():
     simulation = simulate(Aegaeon(prefill=1, decode=1), plan, arrivals)
     first, second = (token_times(simulation)[i] for i in (0, 1))
     assert second[0] == pytest.approx(3.155)
-    assert simulation.tracks[1].prefill_s == pytest.approx(0.15)
+    assert simulation.requests[1].prefill_s == pytest.approx(0.15)
     gaps = np.diff(first[1:])
     # The KV of its 101 tokens came after 10.1 ms.
     assert first[1:][:-1][gaps > 0.03] == pytest.approx([3.0101, 3.0501, 3.0901, 3.1301])
     assert gaps[gaps > 0.03] == pytest.approx(0.04)
     assert gaps[gaps < 0.03] == pytest.approx(0.02)
-    assert simulation.tracks[0].decode_s == pytest.approx(first[-1] - first[1] + gaps[0])
+    assert simulation.requests[0].decode_s == pytest.approx(first[-1] - first[1] + gaps[0])
 
 
 @pytest.mark.parametrize("name", ["aegaeon", "aegaeon_wide", "serverlessllm", "sleep_mode"])

@@ -56,9 +56,8 @@ def test_inline_copies_hold_up_steps_and_weights_stay_in_their_slots():
         plan = replace(deployment(A_B), overheads=Overheads(**given))
         arrivals = arriving(("a", 0.0, 100, 200), ("b", 0.0, 100, 200))
         result = simulate(replace(PAIR, qmax_s=0.5), plan, arrivals)
-        recorder = result.recorder
-        mine = [i for i, at in enumerate(recorder.switch_instance) if at == 1]
-        return [recorder.switch_s[i] for i in mine], token_times(result)[0][-1]
+        switches = result.switches
+        return switches.seconds[switches.instance == 1], token_times(result)[0][-1]
 
     inline, inline_end = switch_seconds(inline_copies=True)
     # Two models, two slots: after one load each, nothing is copied any more.

@@ -24,9 +24,11 @@ from aegaeon.core import (
     Stage,
     SwitchCost,
 )
-from aegaeon.sim.simulator import Simulation, Simulator
-from aegaeon.sim.space_shared import GRANT_TOKENS, KvGrants
-from aegaeon.sim.track import ConservationError, Track
+from aegaeon.policy.lifecycle import ConservationError
+from aegaeon.runlog import RunLog
+from aegaeon.sim.kv import GRANT_TOKENS, KvGrants
+from aegaeon.sim.simulator import Simulator
+from aegaeon.sim.track import Track
 from baselines.continuous_batching import ContinuousBatching
 from baselines.muxserve.adbs import Adbs
 from baselines.muxserve.quotas import KvQuotas
@@ -69,22 +71,24 @@ class OneUnit:
         return Adbs(dict.fromkeys(self.models, COST.kv_bytes_per_token), quotas, 100.0)
 
 
-def run(system, arrivals: Sequence[Arrival], stepwise: bool = False) -> Simulation:
+def run(system, arrivals: Sequence[Arrival], stepwise: bool = False) -> RunLog:
     costs = dict.fromkeys(NAMES, COST)
     free = replace(COST, switch=replace(COST.switch, host_s=0.0))
     if system.sharing is None:
         costs = dict.fromkeys(NAMES, free)
     deployment = Deployment(DEVICE, 1, 8, (), costs, Slo(10.0, 0.1))
-    return Simulator(system, deployment, arrivals, stepwise=stepwise).run()
+    return Simulator(
+        system, deployment, system.fleet(deployment), arrivals, stepwise=stepwise
+    ).run()
 
 
 def arrival(i: int, model: str, at: float, read: int, write: int) -> Arrival:
     return Arrival(Request(i, model, at, read), write)
 
 
-def token_times(done: Simulation) -> list[np.ndarray]:
+def token_times(done: RunLog) -> list[np.ndarray]:
     parts = []
-    for _, _, tokens, times in done.recorder.timelines().chunks(len(done.tracks)):
+    for _, _, tokens, times in done.timelines.chunks(len(done.requests)):
         parts += np.split(times, np.cumsum(tokens)[:-1])
     return parts
 
@@ -113,18 +117,18 @@ def test_stepwise_gives_the_same_token_times_even_when_kv_runs_out(requests, kv_
 @given(workloads(span=0.5), st.integers(1201, 4000))
 def test_every_token_is_made_once_and_in_order_however_little_kv_there_is(requests, kv_tokens):
     done = run(OneUnit(kv_tokens=kv_tokens), requests)
-    for track, times in zip(done.tracks, token_times(done), strict=True):
-        assert len(times) == track.output_tokens
-        assert times[0] == pytest.approx(track.first_token)
-        assert times[-1] == pytest.approx(track.finish)
-        assert track.request.arrival < times[0]
+    for told, times in zip(done.requests, token_times(done), strict=True):
+        assert len(times) == told.output_tokens
+        assert times[0] == pytest.approx(told.first_token)
+        assert times[-1] == pytest.approx(told.finish)
+        assert told.request.arrival < times[0]
         assert (np.diff(times) > 0).all()
 
 
 def test_kv_shortage_really_makes_requests_lose_their_kv():
     requests = [arrival(i, NAMES[i % 3], 0.001 * i, 100, 500) for i in range(6)]
     ample, short = run(OneUnit(), requests), run(OneUnit(kv_tokens=1000), requests)
-    assert max(t.finish for t in short.tracks) > 1.5 * max(t.finish for t in ample.tracks)
+    assert max(t.finish for t in short.requests) > 1.5 * max(t.finish for t in ample.requests)
 
 
 def test_a_model_alone_is_as_fast_as_without_sharing():
@@ -137,8 +141,8 @@ def test_a_model_alone_is_as_fast_as_without_sharing():
 def test_two_saturated_models_gain_over_taking_turns_what_muxserve_measured():
     requests = [arrival(i, NAMES[i % 2], 0.0, 300, 400) for i in range(64)]
     models = ("a", "b")
-    spatial = max(t.finish for t in run(OneUnit(models), requests).tracks)
-    turns = max(t.finish for t in run(OneUnit(models, sharing=TURNS), requests).tracks)
+    spatial = max(t.finish for t in run(OneUnit(models), requests).requests)
+    turns = max(t.finish for t in run(OneUnit(models, sharing=TURNS), requests).requests)
     assert 1.35 < turns / spatial < 1.55
 
 
@@ -161,7 +165,7 @@ def test_the_same_requests_give_the_same_run():
     ]
     first, second = run(OneUnit(), requests), run(OneUnit(), requests)
     assert first.events == second.events
-    assert [t.finish for t in first.tracks] == [t.finish for t in second.tracks]
+    assert [t.finish for t in first.requests] == [t.finish for t in second.requests]
 
 
 class Greedy:

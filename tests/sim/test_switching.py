@@ -14,14 +14,8 @@ PAIR = Aegaeon(prefill=1, decode=1)
 
 
 def switches(result, instance):
-    recorder = result.recorder
-    rows = zip(
-        recorder.switch_instance,
-        recorder.switch_at,
-        recorder.switch_s,
-        recorder.switch_prefetched,
-        strict=True,
-    )
+    told = result.switches
+    rows = zip(told.instance, told.time, told.seconds, told.prefetched, strict=True)
     return [row[1:] for row in rows if row[0] == instance]
 
 
@@ -30,18 +24,18 @@ def test_a_request_alone_waits_for_two_loads_and_its_kv():
     # Loaded by 1.5 and prefilled by 1.6; the decoding instance loads until 2.6, then takes 101
     # tokens of KV in, which left the prefill instance in the meantime.
     assert token_times(result)[0] == pytest.approx([1.6, 2.6301, 2.6501])
-    (track,) = result.tracks
-    assert track.prefill_start == pytest.approx(1.5)
-    assert track.kv_wait_s == pytest.approx(0.0101)
-    assert track.decode_s == pytest.approx(0.04)
-    assert list(result.recorder.move_bytes) == [101e6, 101e6]
+    (told,) = result.requests
+    assert told.prefill_start == pytest.approx(1.5)
+    assert told.data_s == pytest.approx(0.0101)
+    assert told.decode_s == pytest.approx(0.04)
+    assert list(result.moves.nbytes) == [101e6, 101e6]
 
 
 def test_a_load_takes_the_bytes_over_the_links_real_bandwidth():
     plan = deployment(A_B)
     seconds = plan.costs["a"].weight_bytes / (plan.device.pcie_bandwidth * 0.625)
     result = simulate(PAIR, plan, arriving(("a", 0.0, 100, 3)))
-    assert list(result.recorder.switch_s) == pytest.approx([seconds, seconds])
+    assert list(result.switches.seconds) == pytest.approx([seconds, seconds])
 
 
 def test_a_slower_loader_stretches_the_load():
@@ -127,11 +121,11 @@ def test_lazy_eviction_moves_kv_only_when_another_model_needs_its_bytes():
     lazy = simulate(PAIR, deployment(A_B), arrivals)
     eager = simulate(replace(PAIR, lazy_eviction=False), deployment(A_B), arrivals)
     crowded = simulate(PAIR, deployment(A_B, kv_bytes=1.1 * GB), arrivals)
-    moves = [len(r.recorder.move_s) for r in (lazy, eager, crowded)]
+    moves = [len(r.moves.seconds) for r in (lazy, eager, crowded)]
     assert moves[0] == 4
     assert moves[1] > 10
     assert moves[2] > 4
-    assert all(t.finish > 0 for r in (lazy, eager, crowded) for t in r.tracks)
+    assert all(t.finish > 0 for r in (lazy, eager, crowded) for t in r.requests)
 
 
 def test_kv_comes_in_only_after_what_it_displaces_has_left():
@@ -156,4 +150,4 @@ def test_an_idle_instance_that_holds_the_model_does_not_load_it_again():
     arrivals = arriving(("a", 0.0, 100, 2), ("a", 10.0, 100, 2))
     result = simulate(ServerlessLLM(), deployment(A_B, weight_slots=1), arrivals)
     assert token_times(result)[1] == pytest.approx([10.1, 10.12])
-    assert len(result.recorder.switch_s) == 1
+    assert len(result.switches.seconds) == 1

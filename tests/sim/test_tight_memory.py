@@ -48,8 +48,8 @@ def test_a_request_pushed_out_on_its_way_in_waits_for_kv_no_longer():
     begin = times[0][1] - 0.02 - 0.0601
     assert times[0][-1] == pytest.approx(begin + 0.0601 + 9 * 0.02)
     assert times[1][1] == pytest.approx(times[0][-1] + 0.0501 + 0.02)
-    assert result.tracks[1].kv_wait_s == pytest.approx(0.0601 + 0.02 + 0.0501)
-    scores = score(result.recorder.timelines(), np.zeros(3), Slo(10.0, 0.1))
+    assert result.requests[1].data_s == pytest.approx(0.0601 + 0.02 + 0.0501)
+    scores = score(result.timelines, np.zeros(3), Slo(10.0, 0.1))
     table = requests_table(result, scores)
     waited = times[1][-1] - times[1][0] - 2 * 0.02 - 0.1302
     assert table["decode_wait_s"][1] == pytest.approx(waited)

@@ -18,6 +18,7 @@ from aegaeon.core import (
 )
 from aegaeon.live.memory.cleanup import find_leftovers
 from aegaeon.live.memory.shared import SHARED_MEMORY
+from aegaeon.live.preflight.checks import live_fleet
 
 KV_BYTES = 2 << 20
 DEVICE = DeviceSpec("cpu", 2e9, 1e10, 5e10, 8e9, 1.0, 1.0)
@@ -51,6 +52,14 @@ def requests(models: int, count: int, gap_s: float) -> list[Arrival]:
         Arrival(Request(i, f"m{i % models}", gap_s * i, 3 + 17 * i % 90), 1 + 13 * i % 40)
         for i in range(count)
     ]
+
+
+def serve(system, plan: Deployment, wanted, options, folder: Path, **rest):
+    """Run a workload on live engines; return what the controller did."""
+    from aegaeon.live.backend import run_live
+
+    fleet = live_fleet(system, plan, options)
+    return run_live(system, plan, fleet, wanted, options, folder, **rest)
 
 
 def alone(plan: Deployment, live, folder: Path) -> dict[int, list[int]]:

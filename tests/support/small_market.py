@@ -20,7 +20,8 @@ from aegaeon.core import (
     SwitchCost,
 )
 from aegaeon.policy.interface import System, known_lengths
-from aegaeon.sim.simulator import Simulation, Simulator
+from aegaeon.runlog import RunLog
+from aegaeon.sim.simulator import Simulator
 
 LINK = 10 * GB
 
@@ -97,16 +98,16 @@ def arriving(*rows: tuple[str, float, int, int]) -> list[Arrival]:
 
 def simulate(
     system: System, plan: Deployment, arrivals: Sequence[Arrival], stepwise: bool = False
-) -> Simulation:
+) -> RunLog:
     plan = replace(plan, lengths=known_lengths(system, arrivals))
-    return Simulator(system, plan, arrivals, stepwise=stepwise).run()
+    return Simulator(system, plan, system.fleet(plan), arrivals, stepwise=stepwise).run()
 
 
-def token_times(simulation: Simulation) -> dict[int, np.ndarray]:
+def token_times(log: RunLog) -> dict[int, np.ndarray]:
     """Return every request's token times in seconds, by request number."""
-    count = len(simulation.tracks)
+    count = len(log.requests)
     times = {}
-    for first, _, tokens, flat in simulation.recorder.timelines().chunks(count):
+    for first, _, tokens, flat in log.timelines.chunks(count):
         parts = np.split(flat, np.cumsum(tokens)[:-1])
         times |= {first + i: part for i, part in enumerate(parts)}
     return times

@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 
 from aegaeon.errors import UserError
 from workloads.lengths import LengthTable, clip_lengths, sharegpt_lengths
-from workloads.lengths.__main__ import main
 from workloads.lengths.fit import fit, pool
 
 HEADER = "Request Time,Model Name,Input Length,Output Length\n"
@@ -58,18 +57,6 @@ def test_pool_counts_shared_draws_once_and_repeats_within_a_file(tmp_path):
     small.write_text(HEADER + "00:00:01.000,m_0,5,20\n00:00:02.000,m_0,5,20\n")
     large.write_text(HEADER + "00:00:01.000,m_0,5,20\n00:00:02.000,m_1,7,30\n")
     assert pool([small, large]).tolist() == [[5, 20], [5, 20], [7, 30]]
-
-
-def test_fit_command_writes_a_table_that_loads(tmp_path, capsys):
-    trace, output = tmp_path / "t.csv", tmp_path / "table.json"
-    trace.write_text(HEADER + "00:00:01.000,m_0,10,20\n00:00:02.000,m_0,30,40\n")
-    assert main(["fit", str(trace), "-o", str(output)]) == 0
-    table = LengthTable.load(output)
-    assert (table.n, table.input_mean, table.output_mean) == (2, 20.0, 30.0)
-    assert (table.inputs[0], table.inputs[-1]) == (10.0, 30.0)
-    assert main(["fit", str(tmp_path / "absent.csv"), "-o", str(output)]) == 2
-    assert "absent.csv" in capsys.readouterr().err
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["t.csv", "table.json"]
 
 
 def test_committed_table_is_the_fit_of_the_public_files(shared_data):

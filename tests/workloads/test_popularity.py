@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aegaeon.errors import UserError
@@ -16,6 +16,7 @@ def test_papers_market_is_met_exactly():
     assert rates.sum() == pytest.approx(1000.0, rel=1e-12)
 
 
+@settings(deadline=None)
 @given(st.integers(2, 5000), st.floats(1e-3, 1e6))
 def test_tail_gets_its_share_of_any_market(count, total):
     rates = total * popularity(count, "market")
@@ -24,6 +25,7 @@ def test_tail_gets_its_share_of_any_market(count, total):
     assert rates[count - tail :].sum() == pytest.approx(0.0135 * total, rel=1e-9)
 
 
+@settings(deadline=None)
 @given(st.integers(1, 5000), st.sampled_from(SKEWS))
 def test_shares_are_positive_sum_to_one_and_never_rise(count, skew):
     shares = popularity(count, skew)

@@ -86,7 +86,7 @@ class LengthTable:
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(
                 f"{path}: not a length table ({error!r}); "
-                "make one with: python -m workloads.lengths fit CSV... -o FILE"
+                "make one with: aegaeon workload lengths CSV... -o FILE"
             ) from error
 
 

@@ -1,6 +1,6 @@
-"""The controller of a live run: offers requests when they are due, collects what became of them.
+"""The controller of a live run: offers requests when due, and collects events of instances.
 
-It drives the same lifecycle as the simulator, but time passes by itself. Needs no Ray.
+The controller drives the same lifecycle as the simulator, in real time. It needs no Ray.
 """
 
 from __future__ import annotations
@@ -33,11 +33,15 @@ from aegaeon.policy.lifecycle import Lifecycle
 
 
 class Controller:
-    """Runs the requests of `source` on a fleet reached by `transport`, which answers in `inbox`.
+    """Runs the requests of `source` on `fleet`.
 
-    `clock` gives seconds since the run began; all events are timed on it. When nothing happens for
-    `stall_s` seconds while requests are open, the run is broken; so it is when an instance dies,
-    unless `faults` has it restarted. `progress` is told how many requests went out.
+    `transport` sends to instances, and messages from instances arrive in `inbox`. `clock` returns
+    seconds since the run began; all events are timed on this clock. `progress` gets the number of
+    requests sent. A run is broken, and `run` raises LiveError, if `stall_s` seconds pass without a
+    message while requests are open, or if an instance dies and `faults` allows no recovery.
+
+    One class, because every message may change what is open, running or being restarted, and that
+    state has one owner. Lifecycle, tracks, transfers and recovery are objects of their own.
     """
 
     def __init__(
@@ -70,13 +74,13 @@ class Controller:
         self._heard = 0.0
 
     def run(self) -> LiveRun:
-        """Serve every request; raise LiveError or ConservationError if anything got lost."""
+        """Serve every request; raise LiveError or ConservationError if one, or a token, is lost."""
         while self._unfinished:
             self._offer_due()
             self._receive()
         for instance in self._running:
             self._transport.stop(instance)
-        # An instance tells what a turn took when the turn ends, maybe after its last token.
+        # An instance reports a work item at its end, which may be after the last token.
         while self._running or self._transfers.open:
             self._receive()
         seen = self._observer
@@ -91,7 +95,7 @@ class Controller:
         )
 
     def send(self, track: LiveTrack, instance: int, now: float) -> None:
-        """Send a placed request, after its KV if that lies on another node."""
+        """Send a placed request; KV on another node is transferred first."""
         track.unqueue(now)
         kv = track.live.kv
         if kv is None or self._transport.node(track.home) == self._transport.node(instance):
@@ -100,7 +104,7 @@ class Controller:
             self._transfers.begin(kv, track.request.id, track.home, instance)
 
     def hold(self, track: LiveTrack, now: float) -> None:
-        """Note that the dispatcher keeps a request for later."""
+        """Note that the dispatcher holds a request."""
         track.queue(now)
 
     def refuse(self, track: LiveTrack, reason: str, now: float) -> None:
@@ -161,7 +165,7 @@ class Controller:
     def _check_stall(self) -> None:
         waiting = self._life.tracks or not self._unfinished
         if self._recovery.waiting:
-            # A restart has a time limit of its own, and tells when it is over.
+            # A restart has a time limit of its own, and its end is a message.
             self._heard = self._clock()
         if waiting and self._clock() - self._heard >= self._stall_s:
             raise LiveError(
@@ -187,7 +191,7 @@ class Controller:
             raise LiveError(f"instance {instance} ended, {len(self._life.tracks)} requests open")
 
     def _died(self, instance: int, reason: str) -> None:
-        """Reap a dead instance; its requests go on when that is done.
+        """Reap a dead instance; the instance's requests go on after the `Reaped` message.
 
         A request sent on earlier could have new KV in flight under the same mark, and the cleanup
         would free that KV too.

@@ -1,4 +1,4 @@
-"""From a live run's tracks and events to the run log that scoring reads."""
+"""The run log, which scoring reads, from a live run's tracks and events."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def _switches(switches: Sequence[tuple[int, Switched]]) -> Switches:
 
 
 def _moves(moves: Sequence[tuple[int, Moved]]) -> KvMoves:
-    """Return KV moves; each is of one step, and may be of several requests and both directions."""
+    """Return KV moves; a move belongs to one step, with one or more requests, in or out or both."""
     return KvMoves(
         time=np.array([m.time - m.seconds for _, m in moves], dtype=np.float64),
         instance=np.array([at for at, _ in moves], dtype=np.int64),

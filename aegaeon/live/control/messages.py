@@ -1,6 +1,6 @@
-"""What the controller of a live run hears in its inbox, one type per message.
+"""The messages in the inbox of a live run's controller.
 
-An `epoch` counts how often the instance was restarted: a message of an earlier epoch is late.
+`epoch` is the number of restarts of the instance. The controller drops messages of earlier epochs.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Died:
 
 @dataclass(frozen=True, slots=True)
 class Reaped:
-    """A dead instance, and what was sent to it, holds no memory any more."""
+    """All memory of a dead instance, and of the requests sent to it, is free."""
 
     instance: int
     epoch: int
@@ -55,9 +55,10 @@ class Restarted:
 
 @dataclass(frozen=True, slots=True)
 class Transferred:
-    """A transfer has ended at `time`: a request's KV went to the node of `instance`, in `seconds`.
+    """A transfer to the node of `instance` ended at `time`, after `seconds`.
 
-    `kv` is where the KV lies there, None if there was no room. `transfer` is the transfer's id.
+    `kv` is the request's KV on that node, or None if the pool had no room. `transfer` is the
+    transfer's id, and `nbytes` the bytes moved.
     """
 
     instance: int
@@ -71,14 +72,14 @@ class Transferred:
 
 @dataclass(frozen=True, slots=True)
 class Broken:
-    """The run cannot go on, whatever its instances do."""
+    """The run cannot go on, for a reason outside its instances."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Submitted:
-    """The source of requests has some that were not known before."""
+    """The source has new requests."""
 
 
 Message = Reported | Ended | Died | Reaped | Restarted | Transferred | Broken | Submitted

@@ -1,4 +1,4 @@
-"""Turns what instances report into the requests' tracks and into steps of their lives."""
+"""From events of instances to tracks of requests and steps of the lifecycle."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Observer:
         self._clock = clock
 
     def take(self, instance: int, event: Event) -> None:
-        """Note one event; raise LiveError if it does not fit what was asked for."""
+        """Note one event; raise LiveError if a request finished with a wrong number of tokens."""
         match event:
             case Accepted():
                 self.tracks[event.request].arrive(instance, event.time)

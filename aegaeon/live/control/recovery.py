@@ -1,7 +1,7 @@
-"""Instances that died: how often, which requests wait for them, what each fault cost.
+"""Dead instances: the number of deaths, the pending requests, and the cost of each fault.
 
-A dead instance never changes a greedy token and never loses an accepted request: its requests go on
-as prompt and generated tokens, computed again by an instance of the first stage. Needs no Ray.
+A dead instance never changes a greedy token and never loses an accepted request. An instance of the
+first stage recomputes the KV of a lost request from its prompt and generated tokens. Needs no Ray.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class FaultOptions:
 
 
 class Recovery:
-    """The instances that are down, what waits for each of them, and what that costs."""
+    """The instances that are down, the requests pending for each, and the faults of the run."""
 
     def __init__(self, stages: Mapping[int, Stage], options: FaultOptions) -> None:
         self._stages = stages
@@ -48,9 +48,9 @@ class Recovery:
         return bool(self._pending or self._unreaped)
 
     def lost(self, instance: int, reason: str, tracks: Sequence[LiveTrack], now: float) -> bool:
-        """Note a death with `tracks`; tell whether the instance is to be restarted.
+        """Note a death with `tracks`; return whether the instance will be restarted.
 
-        Raises LiveError if the run is to fail, or no instance of its stage is left.
+        Raises LiveError if `on_fault` is `fail`, or if no instance of the stage is left.
         """
         if self._options.on_fault == "fail":
             raise LiveError(reason)
@@ -76,17 +76,17 @@ class Recovery:
         return self._unreaped.get(instance, ())
 
     def reaped(self, instance: int) -> Sequence[LiveTrack]:
-        """Note that a dead instance holds nothing any more; return the requests that waited."""
+        """Note that a dead instance holds no memory; return the requests that waited for that."""
         return self._unreaped.pop(instance, ())
 
     def back(self, instance: int, now: float) -> list[LiveRequest]:
-        """Note that an instance works again; return the requests that are pending for it."""
+        """Note that an instance is restarted; return its pending requests."""
         at = self._open.pop(instance)
         self.faults[at] = replace(self.faults[at], seconds=now - self.faults[at].time)
         return self._pending.pop(instance)
 
     def keep(self, instance: int, request: LiveRequest) -> bool:
-        """Keep a request for an instance that is being restarted; False if the instance is up."""
+        """Add a request to those pending for a restart; return False if the instance is up."""
         pending = self._pending.get(instance)
         if pending is not None:
             pending.append(request)
@@ -94,7 +94,7 @@ class Recovery:
 
 
 def resume(track: LiveTrack) -> str | None:
-    """Let a request whose instance died go on after its tokens; return why that is impossible."""
+    """Let a lost request go on after its generated tokens; return the reason if it cannot."""
     several = track.live.params.get("n", 1) > 1
     if several and track.tokens:
         return "its instance died, and n > 1 sequences cannot be continued"

@@ -1,4 +1,4 @@
-"""Where the requests of a live run come from: known beforehand, or one by one from clients."""
+"""Sources of a live run's requests: a list known beforehand, or clients."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ from aegaeon.live.events import LiveRequest
 
 
 class Source(Protocol):
-    """Gives requests when they are due (open loop: whatever the system's state)."""
+    """Gives requests when due, independent of the system's state (open loop)."""
 
     def due(self, now: float) -> Sequence[LiveRequest]:
-        """Return the requests that became due since the last call, in order."""
+        """Return the requests that became due since the last call, in order of arrival."""
         ...
 
     def next_at(self) -> float | None:
-        """Return when the next request is due.
+        """Return the time at which the next request is due, in seconds on the run's clock.
 
-        Infinity: nobody knows, and a `Submitted` message will tell. None: no request follows.
+        Infinity: the time is unknown, and a `Submitted` message announces the request. None: no
+        request follows.
         """
         ...
 

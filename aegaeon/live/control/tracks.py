@@ -1,7 +1,7 @@
-"""What became of each request of a live run, and where its time went (paper figure 14).
+"""The track of each request of a live run, and the breakdown of its time (paper figure 14).
 
-A request's time is cut at the moments that instances report: between any two of them it is in one
-account, so that the accounts add up to the time from arrival to finish.
+A request's time is cut at the times that instances report. Each interval between two cuts counts
+for one account, so the accounts add up to the time from arrival to finish.
 """
 
 from __future__ import annotations
@@ -18,16 +18,19 @@ from aegaeon.runlog import Fault, PoolSample
 
 
 class LiveError(RuntimeError):
-    """A live run that broke: an instance died, or requests or tokens got lost."""
+    """A broken live run: an instance died, or requests or tokens are lost."""
 
 
 @dataclass(frozen=True, slots=True)
 class Breakdown:
-    """Seconds from arrival to finish, by what they went to; NaN if the request did not finish.
+    """The seconds from arrival to finish, in six accounts; NaN if the request did not finish.
 
-    Execution is the time inside engine steps. `data_s` is spent waiting for KV to be copied,
-    `control_s` on messages and our own bookkeeping; the waits are the rest of the time at an
-    instance or in the dispatcher's queue, before and after the first token.
+    Attributes:
+        prefill_wait_s, decode_wait_s: all other time at an instance or in the dispatcher's queue,
+            before and after the first token.
+        prefill_s, decode_s: time inside engine steps.
+        control_s: messages, and bookkeeping outside engine steps.
+        data_s: waiting for copies of KV.
     """
 
     prefill_wait_s: float = math.nan
@@ -40,7 +43,10 @@ class Breakdown:
 
 @dataclass(slots=True)
 class Stay:
-    """A request's time at one instance, and the pieces of work there that it was part of."""
+    """A request's residency at one instance, in seconds on the run's clock.
+
+    `pieces` are the work items there that served the request.
+    """
 
     instance: int
     accepted: float
@@ -50,13 +56,19 @@ class Stay:
 
 @dataclass(slots=True)
 class LiveTrack:
-    """One request's progress; times are seconds on the run's clock, NaN before they are known.
+    """One request's progress; times are seconds on the run's clock, NaN while unknown.
 
-    `place` is an instance's id, HELD, or GONE (policy.lifecycle); `home` is the instance on whose
-    node its KV lies. `sent` is when the request went
-    out, `times` has each token's. `failure` is why it failed. `queued` has when the dispatcher
-    began to keep it for later, and until when; `carried` when its KV went to another node.
-    `restarts` counts the instances that died with it. `ended` says that the engine stopped it.
+    Attributes:
+        place: an instance's id, HELD, or GONE (policy.lifecycle).
+        home: an instance on the node that has the request's KV.
+        sent: when the controller sent the request.
+        times: one time per token of `tokens`.
+        stays: residencies, in order.
+        queued: (begin, end) of each time in the dispatcher's queue.
+        carried: (begin, end) of each transfer of the request's KV.
+        restarts: the number of instances that died with the request.
+        ended: whether the engine stopped the request before its longest output.
+        failure: why the request failed; None if it did not.
     """
 
     live: LiveRequest
@@ -75,17 +87,17 @@ class LiveTrack:
 
     @property
     def request(self) -> Request:
-        """What the policies know of it."""
+        """The part of the request that policies may know."""
         return self.live.spec
 
     @property
     def due(self) -> int:
-        """How many tokens it must produce, or has produced where the engine says."""
+        """The tokens that the request must produce; those produced so far if the engine decides."""
         return len(self.tokens) if self.live.due is None else self.live.due
 
     @property
     def prefill_start(self) -> float:
-        """When its first prefill began, its KV being there; NaN if none did."""
+        """When the request's first prefill began, after KV copies; NaN if no prefill began."""
         begun = [p.start for stay in self.stays for p in stay.pieces if p.kind == "prefill"]
         return min(begun, default=math.nan)
 
@@ -100,15 +112,15 @@ class LiveTrack:
         output = event.output
         self.tokens += output.token_ids
         self.times += [event.time] * len(output.token_ids)
-        # A prefill instance ends each request after one token, for the length's sake.
+        # A prefill instance ends each request after one token, with the reason "length".
         self.ended = output.finished and output.finish_reason != "length"
 
     def queue(self, now: float) -> None:
-        """Note that the dispatcher keeps the request for later."""
+        """Note that the dispatcher holds the request."""
         self.queued.append((now, math.inf))
 
     def unqueue(self, now: float) -> None:
-        """Note that the dispatcher has placed the request; does nothing if it never kept it."""
+        """Note that the dispatcher has placed the request; no effect if it was not held."""
         if self.queued and self.queued[-1][1] == math.inf:
             self.queued[-1] = (self.queued[-1][0], now)
 
@@ -118,24 +130,24 @@ class LiveTrack:
         self.stays.append(Stay(instance, time))
 
     def depart(self, time: float) -> None:
-        """Note that the request left where it was, if it was at an instance."""
+        """Note that the request left its instance; no effect if it was at none."""
         if self.stays and self.stays[-1].left == math.inf:
             self.stays[-1].left = time
 
     def ran(self, instance: int, piece: Ran) -> None:
-        """Count a piece of work, which may be told after the request left the instance."""
+        """Add a work item; its report may come after the request left the instance."""
         for stay in reversed(self.stays):
             if stay.instance == instance and stay.accepted <= piece.start:
                 stay.pieces.append(piece)
                 return
 
     def breakdown(self) -> Breakdown:
-        """Return where the time from arrival to finish went."""
+        """Return the accounts of the time from arrival to finish."""
         if math.isnan(self.finish):
             return Breakdown()
         account = _TimeAccount(self.request.arrival, self.times[0] if self.times else math.inf)
         for stay in self.stays:
-            # A piece of work goes on, a moment, when the request has left.
+            # A work item ends a moment after the request has left.
             left = min(stay.left, self.finish)
             account.away(stay.accepted, self.queued, self.carried)
             for piece in stay.pieces:
@@ -150,7 +162,7 @@ Span = tuple[float, float]
 
 
 class _TimeAccount:
-    """Walks through a request's time once and charges every stretch of it."""
+    """Walks through a request's time once and charges each interval to an account."""
 
     def __init__(self, start: float, first_token: float) -> None:
         self.seconds = dict.fromkeys(Breakdown.__dataclass_fields__, 0.0)
@@ -158,9 +170,10 @@ class _TimeAccount:
         self._first_token = first_token
 
     def away(self, until: float, queued: Sequence[Span], carried: Sequence[Span]) -> None:
-        """Charge time at no instance: the dispatcher's queue is a wait, the rest is control.
+        """Charge time at no instance.
 
-        So is what remains of the time that KV took to another node, which is data.
+        Time in the dispatcher's queue is a wait. Time spent moving KV between nodes counts as data.
+        All other time is control.
         """
         waited, moved = self._within(until, queued), self._within(until, carried)
         self.seconds[self._wait()] += waited
@@ -173,12 +186,12 @@ class _TimeAccount:
         return sum([b - a for a, b in inside if b > a])
 
     def wait(self, until: float) -> None:
-        """Charge time at an instance that did something else, or changed the model."""
+        """Charge time at an instance that served other requests or changed the model."""
         self.seconds[self._wait()] += until - self._at
         self._at = until
 
     def work(self, piece: Ran, end: float) -> None:
-        """Charge a piece of work: steps, KV, and what is left of it."""
+        """Charge a work item: steps as execution, KV copies as data, all other time as control."""
         self.seconds["prefill_s" if piece.kind == "prefill" else "decode_s"] += piece.busy_s
         self.seconds["data_s"] += piece.data_s
         self.seconds["control_s"] += end - self._at - piece.busy_s - piece.data_s
@@ -190,10 +203,15 @@ class _TimeAccount:
 
 @dataclass(frozen=True, slots=True)
 class LiveRun:
-    """A finished run: tracks in order of id; switches, KV moves and work with their instance.
+    """A finished run.
 
-    `costs` is what the policies were told, measured or estimated; `pool` samples the host KV pools.
-    `transfers` moved KV between nodes, `faults` are instances that died.
+    Attributes:
+        tracks: one per request, in order of id.
+        switches, moves, work: (instance, event), in the order of the reports.
+        costs: the cost model that the policies used, measured or estimated.
+        pool: samples of the host KV pools.
+        transfers: transfers of KV between nodes.
+        faults: deaths of instances.
     """
 
     tracks: Sequence[LiveTrack]

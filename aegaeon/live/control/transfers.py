@@ -1,4 +1,4 @@
-"""KV on its way from node to node, each transfer under an id of its own."""
+"""Transfers of KV from node to node, each with an id."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from aegaeon.live.events import HostKv
 
 
 class Transfers:
-    """A request has one transfer in flight at most; a transfer that was called off lands late.
+    """The transfers of a run.
 
-    `open` counts transfers that have not landed, `landed` has those that have.
+    A request waits for one transfer at most. A transfer that was called off still lands, and its KV
+    is then discarded. `open` is the number of transfers in flight; `landed` lists the others.
     """
 
     def __init__(self, transport: Transport) -> None:
@@ -23,21 +24,21 @@ class Transfers:
         self._in_flight: dict[int, int] = {}
 
     def begin(self, kv: HostKv, request: int, origin: int, destination: int) -> None:
-        """Start to move a request's KV between the nodes of two instances."""
+        """Start a transfer of a request's KV from the node of `origin` to that of `destination`."""
         self.open += 1
         self._in_flight[request] = transfer = next(self._ids)
         self._transport.transfer(kv, request, transfer, origin, destination)
 
     def in_flight(self, request: int) -> bool:
-        """Tell whether a request waits for its KV."""
+        """Return whether a request waits for its KV."""
         return request in self._in_flight
 
     def call_off(self, request: int) -> None:
-        """Forget a request's transfer: its instance died; the KV is discarded where it lands."""
+        """Forget the transfer of a request whose instance died; the KV is discarded on landing."""
         self._in_flight.pop(request, None)
 
     def land(self, done: Transferred) -> bool:
-        """Note the end of a transfer; return whether its request still waits for it."""
+        """Note the end of a transfer; return whether the request still waits for this transfer."""
         self.open -= 1
         self.landed.append(done)
         if self._in_flight.get(done.request) == done.transfer:

@@ -1,4 +1,4 @@
-"""How the controller reaches instances, by their ids; no method may wait for an instance."""
+"""The interface from the controller to instances and nodes."""
 
 from __future__ import annotations
 
@@ -9,14 +9,17 @@ from aegaeon.live.events import HostKv, LiveRequest
 
 
 class Transport(Protocol):
-    """Sends to instances and nodes; what comes back goes into the controller's inbox."""
+    """Sends to instances, named by id, and to nodes.
+
+    Answers are messages in the controller's inbox. No method may wait for an instance.
+    """
 
     def node(self, instance: int) -> str:
         """Return the name of the node whose host KV pool the instance uses."""
         ...
 
     def epoch(self, instance: int) -> int:
-        """Return how often the instance was restarted."""
+        """Return the number of restarts of the instance."""
         ...
 
     def accept(self, instance: int, request: LiveRequest) -> None:
@@ -30,17 +33,17 @@ class Transport(Protocol):
     def transfer(
         self, kv: HostKv, request: int, transfer: int, origin: int, destination: int
     ) -> None:
-        """Begin to move KV between the nodes of two instances; `Transferred` tells the end."""
+        """Begin a transfer between the nodes of two instances; `Transferred` reports the end."""
         ...
 
     def restart(self, instance: int, requests: Collection[int], again: bool) -> None:
         """Reap a dead instance: free its KV, and the KV of `requests` that were sent to it.
 
-        `Reaped` tells when that is done. With `again` the instance is restarted, which `Restarted`
-        tells. The instance's epoch rises at once.
+        `Reaped` reports the end. With `again` the instance is then restarted, and `Restarted`
+        reports that. The instance's epoch rises at once.
         """
         ...
 
     def stop(self, instance: int) -> None:
-        """Let an instance finish its work item and end; `Ended` tells."""
+        """Let an instance finish its work item and end; `Ended` reports the end."""
         ...

@@ -42,6 +42,9 @@ class LiveInstance:
 
     `engines` are the models' engines on `pool`, made beforehand. `sink` gets events in order, in
     batches at most `flush_s` apart while work goes on. `clock` returns seconds since the run began.
+
+    One class, because each kind of work item needs the device, the engines and the open requests.
+    Inbox, outbox, meter and unfinished requests are objects of their own.
     """
 
     def __init__(
@@ -109,14 +112,14 @@ class LiveInstance:
         if work.prefetch is not None and work.prefetch in self._engines:
             self._pool.prefetch(work.prefetch)
         engine = self._engines[work.model]
-        self._meter.restart()
+        self._meter.begin_item()
         if isinstance(work, Prefill):
             outcome = self._prefill(engine, work.requests)
         else:
             outcome = self._decode(engine, work.requests, work.quota)
             self._end_item("decode", work.model, outcome.end)
         seconds = None if switch is None else switch.seconds
-        return replace(outcome, switch_s=seconds)
+        return replace(outcome, switch_s=seconds, busy_s=self._meter.item_busy_s)
 
     def _prefill(self, engine: ModelEngine, batch: Sequence[Request]) -> Outcome:
         """Step until every request has its token; a long prompt takes several steps."""

@@ -9,13 +9,21 @@ from aegaeon.live.instance.kv_store import KvMove
 
 
 class WorkMeter:
-    """Adds up what a work item took so far, as `Ran` reports it. All times are in seconds."""
+    """Adds up what a work item took so far, as `Ran` reports it. All times are in seconds.
+
+    A prefill has a report for every step in which requests get their token; `item_busy_s` is the
+    time inside steps of the whole work item.
+    """
 
     def __init__(self) -> None:
-        self.restart()
+        self.begin_item()
 
-    def restart(self) -> None:
+    def begin_item(self) -> None:
         """Forget what was counted: a new work item begins."""
+        self.item_busy_s = 0.0
+        self._restart()
+
+    def _restart(self) -> None:
         self._start = self._busy_s = self._data_s = self._lead_s = 0.0
         self._in_s = self._out_s = 0.0
         self._steps = 0
@@ -42,6 +50,7 @@ class WorkMeter:
             self._start, self._lead_s = began + self._in_s, self._in_s
         self._steps += 1
         self._busy_s += seconds - moved
+        self.item_busy_s += seconds - moved
         self._data_s += moved
         self._ran |= set(ran)
         return began + self._in_s
@@ -51,11 +60,11 @@ class WorkMeter:
         self._data_s += seconds
 
     def end(self, kind: str, model: str, end: float) -> Ran | None:
-        """Return the report of the work item, None if no request ran; start the next one."""
+        """Return the report of what ran, None if no request did; start the next report."""
         report = None
         if self._ran:
             ids = tuple(sorted([int(ident) for ident in self._ran]))
             spent = (self._busy_s, self._data_s, self._lead_s)
             report = Ran(self._start, end, kind, model, ids, self._steps, *spent)
-        self.restart()
+        self._restart()
         return report

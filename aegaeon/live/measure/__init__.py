@@ -1,1 +1,1 @@
-"""Everything that is timed on live engines: profiles, switch costs, targets."""
+"""Measurements on live engines: profiles, switch costs, targets."""

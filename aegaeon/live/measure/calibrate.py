@@ -32,7 +32,7 @@ Measured = Mapping[int, Sequence[Sample]]
 
 
 def warm_up(models: Sequence[ModelSpec]) -> Round:
-    """Return one round that uses every path once, because first uses are slow."""
+    """Return one round that uses every code path once, because first uses are slow."""
     return Round([p for spec in models for p in _points(spec)], cycles=1)
 
 
@@ -42,7 +42,7 @@ def quick(models: Sequence[ModelSpec]) -> list[Round]:
 
 
 def longest(spec: ModelSpec) -> int:
-    """Return the longest prompt that a measurement can decode within the model's limit."""
+    """Return the tokens of the longest prompt that a measurement can decode within `max_len`."""
     return spec.max_len - DECODE_STEPS - _MARGIN_TOKENS
 
 
@@ -52,7 +52,7 @@ def estimate(measured: Measured, fleet: Fleet, costs: CostModel) -> CostModel:
 
 
 def of_stage(measured: Measured, fleet: Fleet, stage: Stage) -> list[Sequence[Sample]]:
-    """Return the samples of each instance that does `stage` in a run."""
+    """Return the samples of each instance that serves `stage` in a run."""
     return [measured[spec.id] for spec in fleet if spec.stage in (stage, Stage.FULL)]
 
 
@@ -85,7 +85,7 @@ def _cost(name: str, cost: ModelCost, measured: Measured, fleet: Fleet) -> Model
 def _mean(
     instances: Collection[Sequence[Sample]], name: str, kind: str
 ) -> dict[tuple[float, int], float]:
-    """Return the mean over instances of the median seconds, by length and batch."""
+    """Return the mean over instances of the median seconds, by (tokens, batch)."""
     found: dict[tuple[float, int], list[float]] = {}
     for samples in instances:
         mine = [s for s in samples if s.kind == kind and s.model == name]
@@ -96,6 +96,6 @@ def _mean(
 
 
 def _changes(instances: Collection[Sequence[Sample]], name: str, kind: str) -> float | None:
-    """Return the seconds of a change to this model; None if no instance saw one."""
+    """Return the median seconds of a switch to this model; None if no instance measured one."""
     seen = [s.seconds for all_ in instances for s in all_ if (s.model, s.kind) == (name, kind)]
     return max(0.0, median(seen)) if seen else None

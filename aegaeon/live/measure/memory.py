@@ -1,8 +1,7 @@
-"""Weight switches against one memcpy of the same bytes: `python -m aegaeon.live.measure.memory`."""
+"""Weight switches against one memcpy of the same bytes: `aegaeon bench memory`."""
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import time
 from collections.abc import Callable
@@ -10,7 +9,6 @@ from dataclasses import dataclass
 
 import torch
 
-from aegaeon.errors import UserError
 from aegaeon.live.memory.device import Device, open_device
 from aegaeon.live.memory.shared import SharedDirectory
 from aegaeon.live.memory.weight_arena import WeightArena
@@ -18,7 +16,7 @@ from aegaeon.live.memory.weight_cache import HostWeights, WeightCache
 from aegaeon.live.memory.weight_layout import WeightLayout
 
 WIDTH = 512
-# Three models in two slots: each switch to a prefetched one finds it in the other slot than before.
+# Three models in two slots, so that a model is prefetched to another slot each time.
 MODELS = ("a", "b", "c")
 SWITCH_TARGET = 1.15
 PREFETCHED_TARGET = 0.2
@@ -26,7 +24,7 @@ PREFETCHED_TARGET = 0.2
 
 @dataclass(frozen=True, slots=True)
 class SwitchTimes:
-    """Median seconds, of interleaved repeats, to bring `nbytes` of weights to the device."""
+    """Median seconds of interleaved repeats in which `nbytes` of weights reach the device."""
 
     nbytes: int
     memcpy_s: float
@@ -35,17 +33,20 @@ class SwitchTimes:
 
     @property
     def switch_ratio(self) -> float:
-        """A switch from the host copy, relative to the memcpy."""
+        """The time of a switch from the host copy, relative to the memcpy."""
         return self.switch_s / self.memcpy_s
 
     @property
     def prefetched_ratio(self) -> float:
-        """A switch to a model prefetched before, relative to the memcpy."""
+        """The time of a switch to a prefetched model, relative to the memcpy."""
         return self.prefetched_s / self.memcpy_s
 
 
 def measure(device: Device, nbytes: int, repeats: int) -> SwitchTimes:
-    """Switch among modules of about `nbytes` each; each round measures all three ways."""
+    """Return the median times of switches among modules of about `nbytes` each.
+
+    Each of `repeats` rounds measures all three ways.
+    """
     with SharedDirectory.create("bench") as shared:
         cache = WeightCache(shared, 4 * nbytes + (64 << 20), device)
         plain, fetched = (_Setup(device, cache, nbytes, slots) for slots in (1, 2))
@@ -60,19 +61,19 @@ def measure(device: Device, nbytes: int, repeats: int) -> SwitchTimes:
                 lambda model=model, host=host: plain.arena.switch(model, host),
                 lambda model=model, host=host: fetched.arena.switch(model, host),
             )
-            # What runs first finds colder caches: each way takes its turn at it.
+            # The first way of a round finds colder caches, so the order rotates.
             order = [(index // len(MODELS) + turn) % len(ways) for turn in range(len(ways))]
             times = {way: _seconds(device, ways[way]) for way in order}
             samples.append(tuple([times[way] for way in range(len(ways))]))
         size = target.numel()
         plain.close()
         fetched.close()
-    # The first round touches the memory for the first time.
+    # The first round is dropped, because pages are slow when first touched.
     return SwitchTimes(size, *[statistics.median(way) for way in zip(*samples[1:], strict=True)])
 
 
 class _Setup:
-    """Modules of one layout, bound to an arena of their own."""
+    """Modules of one layout, and the arena that they are bound to."""
 
     def __init__(self, device: Device, cache: WeightCache, nbytes: int, slots: int) -> None:
         layers = max(1, nbytes // (4 * WIDTH * WIDTH))
@@ -103,19 +104,14 @@ def _seconds(device: Device, work: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def main() -> None:
-    """Print times, bandwidths and ratios to the memcpy, with the targets."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:<index>")
-    parser.add_argument("--megabytes", type=int, default=128, help="weights of one model")
-    parser.add_argument("--repeats", type=int, default=21)
-    options = parser.parse_args()
-    try:
-        times = measure(open_device(options.device), options.megabytes << 20, options.repeats)
-    except UserError as error:
-        parser.exit(2, f"{error}\n")
+def report(device: str, megabytes: int, repeats: int) -> None:
+    """Print times, bandwidths and ratios to the memcpy, with the targets.
+
+    Raises UserError for a device that is not there.
+    """
+    times = measure(open_device(device), megabytes << 20, repeats)
     gigabytes = times.nbytes / 1e9
-    print(f"{options.device}, {gigabytes:.3f} GB of weights, median of {options.repeats}")
+    print(f"{device}, {gigabytes:.3f} GB of weights, median of {repeats}")
     print(f"memcpy      {times.memcpy_s * 1e3:8.2f} ms  {gigabytes / times.memcpy_s:6.1f} GB/s")
     rows = (
         ("switch", times.switch_s, times.switch_ratio, SWITCH_TARGET),
@@ -124,7 +120,3 @@ def main() -> None:
     for name, seconds, ratio, target in rows:
         verdict = "ok" if ratio <= target else "MISSED"
         print(f"{name:10}  {seconds * 1e3:8.2f} ms  {ratio:6.3f} x memcpy (<= {target}: {verdict})")
-
-
-if __name__ == "__main__":
-    main()

@@ -1,4 +1,4 @@
-"""Steps alone and beside others at work: what the instances of a node take from one another."""
+"""Steps with idle and with busy neighbours: the slowdown that instances of a node cause."""
 
 from __future__ import annotations
 
@@ -22,9 +22,10 @@ def neighbours(spec: InstanceSpec, fleet: Fleet) -> list[InstanceSpec]:
 def crowding(
     session: Session, fleet: Fleet, spec: InstanceSpec, grid: Sequence[Point]
 ) -> list[Sample]:
-    """Measure a few points of `grid` on one instance while its node idles, then with it at work.
+    """Measure a few points of `grid` on one instance, with idle neighbours, then with busy ones.
 
-    The samples' kinds end in `_free` and `_crowd`. Neighbours do what they do in a run.
+    The kinds of the samples end in `_free` (idle neighbours) and `_crowd` (busy neighbours). A busy
+    neighbour runs the steps of its stage in a run.
     """
     points = [p for p in grid if p.batch in _BATCHES and p.tokens in _LENGTHS] or list(grid)
     began = time.perf_counter()
@@ -39,7 +40,7 @@ def crowding(
 
 
 def _load(stage: Stage, grid: Sequence[Point]) -> list[Point]:
-    """Return the points of each model that are mostly prefill, mostly decoding, or both."""
+    """Return, per model, the longest point to prefill, the shortest to decode, or both."""
     chosen = []
     for model in dict.fromkeys([point.model for point in grid]):
         mine = sorted([p for p in grid if p.model == model], key=lambda p: p.tokens * p.batch)
@@ -48,6 +49,6 @@ def _load(stage: Stage, grid: Sequence[Point]) -> list[Point]:
     return chosen
 
 
-def _renamed(samples: Sequence[Sample], company: str) -> list[Sample]:
+def _renamed(samples: Sequence[Sample], suffix: str) -> list[Sample]:
     steps = [sample for sample in samples if sample.kind in ("prefill", "decode")]
-    return [replace(sample, kind=f"{sample.kind}_{company}") for sample in steps]
+    return [replace(sample, kind=f"{sample.kind}_{suffix}") for sample in steps]

@@ -1,7 +1,8 @@
 """Measuring an instance: the times of prefill, decoding, switching and KV copies (appendix A.2).
 
-The instance's own loop does the work, told by a script instead of a scheduler, so that what is
-measured is what a run takes. A calibration and a profile differ only in how many points they ask.
+The instance's own loop carries out the work items of a script, which takes the scheduler's place.
+The measured times are therefore those of a run. A calibration and a profile differ only in the
+number of points.
 """
 
 from __future__ import annotations
@@ -37,9 +38,9 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """What an instance is to measure: grid points, then `cycles` of switching.
+    """A measurement of one instance: grid points, then `cycles` of switching.
 
-    The points are gone through again until `seconds` have passed.
+    All points are measured once, and then repeated until `seconds` have passed.
     """
 
     points: Sequence[Point]
@@ -49,17 +50,21 @@ class Round:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One measured time; `tokens` is the mean length of `batch` requests when it was taken.
+    """One measured time, in `seconds`.
 
-    Kinds, each of a `stage`:
-    `prefill`, `decode`: a step.
-    `kv_in`: a copy of `nbytes` of KV from the host.
-    `overhead`: a turn's time outside steps and copies when it admits no request.
-    `admit`: the extra time of a turn that admits `batch` requests.
-    `host`, `slot`: the extra time of a one-step turn after a change of model whose weights came
-    from the host, or were on the device.
-    `send`, `hand_over`, `alone...`: of single requests (`profile_run`).
-    `steps` is 1, except for `alone...`, where it counts the steps that `seconds` took.
+    `tokens` is the mean length of the `batch` requests at the time. `steps` is 1, except for the
+    kinds that begin with `alone`: `seconds` is then the time of `steps` steps.
+
+    Kinds:
+        prefill, decode: a step.
+        prefill_free, decode_free: a step with idle neighbours (`neighbours`).
+        prefill_crowd, decode_crowd: a step with busy neighbours (`neighbours`).
+        kv_in: a copy of `nbytes` of KV from the host.
+        overhead: a turn's time outside steps and copies when the turn admits no request.
+        admit: the extra time of a turn that admits `batch` requests.
+        host: the extra time of a one-step turn after a switch with weights from the host.
+        slot: the extra time of a one-step turn after a switch with weights on the device.
+        send, hand_over, alone, alone_host, alone_slot: times of single requests (`profile_run`).
     """
 
     kind: str
@@ -73,7 +78,7 @@ class Sample:
 
 
 class _Script:
-    """A scheduler that returns the work it was given."""
+    """A scheduler that always returns `work`."""
 
     def __init__(self) -> None:
         self.work: Work = Idle()
@@ -93,7 +98,7 @@ class _Script:
 
 @dataclass(frozen=True, slots=True)
 class _ProbeTurn:
-    """One turn of an instance: its duration, and its events."""
+    """One turn of an instance: the duration in seconds, and the events."""
 
     seconds: float
     events: Sequence[Event]
@@ -103,18 +108,18 @@ class _ProbeTurn:
 
     @property
     def work_s(self) -> float:
-        """Seconds from the first step's begin to the last one's end, KV copies before included."""
+        """Seconds from the KV copies before the first step to the end of the last step."""
         pieces = [event for event in self.events if isinstance(event, Ran)]
         return pieces[-1].end - pieces[0].start + pieces[0].lead_s
 
     @property
     def step_ends(self) -> list[float]:
-        """When each step ended."""
+        """The time at which each step ended."""
         return sorted({event.time for event in self.events if isinstance(event, Tokens)})
 
 
 class Probe:
-    """Measures one device in the thread that owns it; `sink` gets all events, as in a run."""
+    """Measures one device, in the thread of the device; `sink` gets all events, as in a run."""
 
     def __init__(
         self,
@@ -131,7 +136,7 @@ class Probe:
         self._live = LiveInstance(spec, self._script, pool, engines, self._take, time.perf_counter)
 
     def measure(self, round_: Round) -> list[Sample]:
-        """Measure one round; parts that this instance never plays in a run are measured, too."""
+        """Measure one round, including stages that this instance does not serve in a run."""
         samples: list[Sample] = []
         ends = time.perf_counter() + round_.seconds
         for count, point in enumerate(itertools.cycle(round_.points)):
@@ -195,13 +200,13 @@ class Probe:
     def _decode(
         self, requests: Sequence[LiveRequest], steps: int, prefetch: str | None = None
     ) -> _ProbeTurn:
-        """Run one step, or until the requests finish after `steps` more."""
+        """Run one step; with `steps` above 1, run the `steps` steps until the requests finish."""
         specs = tuple([request.spec for request in requests])
         quota = 0.0 if steps == 1 else float("inf")
         return self._turn(Stage.DECODE, Decode(specs[0].model, specs, quota, prefetch))
 
     def _switching(self, models: Sequence[str], cycles: int) -> list[Sample]:
-        """Let every model take turns of one step: after a change, plain, and with a prefetch."""
+        """Run one-step turns of every model: after a switch, without one, and with a prefetch."""
         points = {model: Point(model, _SWITCH_TOKENS, 1) for model in models}
         tokens = 3 * cycles + 3
         batches = {m: self._prefill(self._requests(points[m], tokens))[1] for m in models}

@@ -1,4 +1,4 @@
-"""A profile's two parts on live instances: the grid, then single requests through a whole run."""
+"""The two parts of a profile on live instances: the grid, then a run of single requests."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from aegaeon.policy.interface import System
 
 LENGTHS = (8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
 BATCHES = (1, 2, 4, 8, 16)
-# In one prefill: more take seconds on a CPU, and add nothing to what a fit knows.
+# Tokens of one prefill. More tokens take seconds on a CPU, and do not change a fit.
 MAX_TOKENS = 1024
 CYCLES = 8
 _KV_SHARE = 0.8
@@ -33,11 +33,11 @@ _PROBE_LENGTHS = (16, 64, 128)
 
 @dataclass(frozen=True, slots=True)
 class Profiled:
-    """What was measured: samples of the instances that had a part in it, and of single requests.
+    """The samples by instance (`measured`), and the samples of single requests (`alone`).
 
-    These are of kind `send` and `hand_over`, the messages' latencies, and `alone`, from taking a
-    request in to its last token there, on an instance that was idle; `alone_host` and `alone_slot`
-    when the model changed, as the kinds of switch are called.
+    Single requests give `send` and `hand_over` (message latencies) and `alone` (admission to last
+    token on an idle instance). `alone_host` and `alone_slot` are the same after a switch from host
+    memory or from a device slot.
     """
 
     fleet: Fleet
@@ -46,9 +46,10 @@ class Profiled:
 
 
 def grid(spec: ModelSpec, kv_bytes: float, host_bytes: float) -> list[Point]:
-    """Return the points to measure: none beyond the model's limit or the room for KV.
+    """Return the points within the model's limit and the bytes for KV.
 
-    `host_bytes` is what one instance may take of its node's host KV pool.
+    `kv_bytes` are a device's, `host_bytes` one instance's share of its node's host KV pool. Raises
+    UserError if no point fits.
     """
     most = longest(spec)
     if most < 1:
@@ -58,7 +59,7 @@ def grid(spec: ModelSpec, kv_bytes: float, host_bytes: float) -> list[Point]:
     points = []
     for tokens in lengths:
         for batch in BATCHES:
-            # Half a block or so is lost at each end.
+            # 64 tokens are a margin for blocks that are partly filled.
             needed = batch * (tokens + DECODE_STEPS + 64)
             if tokens * batch <= max(MAX_TOKENS, tokens) and needed <= room:
                 points.append(Point(spec.name, tokens, batch))
@@ -81,9 +82,10 @@ def grids(models: Sequence[ModelSpec], fleet: Fleet, options: LiveOptions) -> li
 def measure(
     session: Session, fleet: Fleet, points: Sequence[Point], repeats: int, done: Callable[[], None]
 ) -> dict[int, list[Sample]]:
-    """Measure the first instance of each stage, the others idle, then beside its neighbours.
+    """Measure the first instance of each stage; return the samples by instance.
 
-    `done` is called after each of the `repeats` rounds.
+    The other instances are idle in the grid, and busy in the measurement of neighbours. `done` is
+    called after each of the `repeats` rounds.
     """
     first = {spec.stage: spec for spec in reversed(fleet)}.values()
     found: dict[int, list[Sample]] = {spec.id: [] for spec in first}
@@ -107,7 +109,8 @@ def run_profile(
 ) -> Profiled:
     """Measure the grid `repeats` times, then `probes` single requests through a whole run.
 
-    `begin` is told the number of rounds and returns what is called after each; logs go to `folder`.
+    `begin` gets the number of rounds and returns a function to call after each round. Logs go to
+    `folder`. Raises UserError for a configuration that cannot run.
     """
     fleet = live_fleet(system, deployment, options)
     points = grids(deployment.models, fleet, options)
@@ -130,7 +133,7 @@ def run_profile(
 
 
 def probe_requests(models: Sequence[ModelSpec], count: int) -> list[Arrival]:
-    """Return arrivals so far apart that each is alone; the models take turns, as in traffic."""
+    """Return arrivals 0.5 s apart, so that each request is alone; the models alternate."""
     made = []
     for i in range(count):
         spec = models[i % len(models)]
@@ -142,9 +145,9 @@ def probe_requests(models: Sequence[ModelSpec], count: int) -> list[Arrival]:
 
 
 def alone(run: LiveRun) -> list[Sample]:
-    """Return the samples of requests that had the system for themselves."""
+    """Return the samples of a run in which no two requests overlapped."""
     made = []
-    # The first request through is not like the others.
+    # The first request of a run is slower than the others.
     for track in run.tracks[1:]:
         spec, stays, times = track.request, track.stays, track.times
         parts = [("send", "", 0, stays[0].accepted - spec.arrival)]
@@ -156,14 +159,14 @@ def alone(run: LiveRun) -> list[Sample]:
                 kind = "alone" + _change(run, stay.instance, stay.accepted, times[last])
                 parts.append((kind, stage, last, times[last] - stay.accepted))
         for kind, stage, last, seconds in parts:
-            # A decoding step starts with the tokens before its own.
+            # A decoding step starts with the KV of all tokens before the step's own.
             length = spec.input_tokens + (last + 1) / 2 if last else spec.input_tokens
             made.append(Sample(kind, stage, spec.model, length, 1, seconds, steps=max(1, last)))
     return made
 
 
 def _change(run: LiveRun, instance: int, begin: float, end: float) -> str:
-    """Tell how the instance's model changed in between, if it did."""
+    """Return the suffix of the kind: how the instance's model changed in the interval, or empty."""
     for where, switch in run.switches:
         if where == instance and begin <= switch.time <= end:
             return "_slot" if switch.prefetched else "_host"
@@ -171,6 +174,6 @@ def _change(run: LiveRun, instance: int, begin: float, end: float) -> str:
 
 
 def machine(fingerprint: Mapping[str, str], processor: str, cores: int) -> dict[str, str]:
-    """Return a profile's fingerprint: what decides how long things take."""
+    """Return a profile's fingerprint: the settings of a machine that decide times."""
     kept = {key: value for key, value in fingerprint.items() if key != "aegaeon"}
     return {"processor": processor, "cores": str(cores), **kept}

@@ -36,6 +36,8 @@ class KvPool:
     blocks that a process allocates or takes over is the process's own positive number, `holder`.
     A process knows the copies that it started. It frees their blocks, or hands them over when the
     copies are done. Thread safe.
+
+    One class, because the methods share the ledger, the node's lock, and the copies in flight.
     """
 
     def __init__(

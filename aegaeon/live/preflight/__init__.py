@@ -1,1 +1,4 @@
-"""What no live run can use is refused here, before anything starts; no torch, ray or vllm."""
+"""Checks of a live run's configuration and machine, before anything starts.
+
+The modules import no torch, ray or vllm.
+"""

@@ -1,4 +1,4 @@
-"""Looks at a checkpoint's files without reading the weights; needs no torch."""
+"""Checks of a checkpoint's files; needs no torch, and reads no weights."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from aegaeon.live.options import TINY
 
 DTYPES = {2: "bfloat16", 4: "float32"}
 INDEX = "model.safetensors.index.json"
-# What vLLM reads beside safetensors, which alone can be checked from outside.
+# Other formats that vLLM reads. Only the header of a safetensors file tells the file's size.
 _OTHERS = ("*.bin", "*.pt", "*.pth", "*.gguf")
 _LENGTH_BYTES = 8
 
 
 def check_checkpoint(spec: ModelSpec, folder: str | Path) -> None:
-    """Raise UserError naming the file of a checkpoint folder that is missing, cut short or other.
+    """Raise UserError unless `folder` holds a whole checkpoint of the model `spec`.
 
-    `spec` is the model that the folder must hold.
+    The error names the file that is missing or cut short, or the limit below `spec.max_len` tokens.
     """
     path = Path(folder)
     config = path / "config.json"
@@ -37,7 +37,10 @@ def check_checkpoint(spec: ModelSpec, folder: str | Path) -> None:
 
 
 def check_random(spec: ModelSpec) -> None:
-    """Raise UserError unless a random model of this type and shape can be made."""
+    """Raise UserError unless a random model of `spec`'s type and shape can be built.
+
+    The type must be tiny-ARCHITECTURE, with hidden = heads * head_dim and 2 or 4 bytes per weight.
+    """
     if not spec.type.startswith(TINY):
         raise UserError(
             f"backend.checkpoints: no folder for model type {spec.type}; give one, as in "
@@ -62,7 +65,7 @@ def _json(file: Path) -> Mapping[str, Any]:
 
 
 def _tensor_files(path: Path) -> Iterator[Path]:
-    """Yield the safetensors files of a checkpoint, those that its index names or all there are."""
+    """Yield the safetensors files that the index names; without an index, all of the folder."""
     index = path / INDEX
     if index.is_file():
         names = _json(index).get("weight_map")
@@ -77,7 +80,10 @@ def _tensor_files(path: Path) -> Iterator[Path]:
 
 
 def _check_size(file: Path) -> None:
-    """Compare a file's size with what its header says: its length, JSON, then the tensors."""
+    """Compare a file's size with its header.
+
+    A safetensors file has the header's length (8 bytes), the header (JSON), and the tensors.
+    """
     try:
         with file.open("rb") as stored:
             length = int.from_bytes(stored.read(_LENGTH_BYTES), "little")
@@ -96,7 +102,7 @@ def _check_size(file: Path) -> None:
 
 
 def _check_length(spec: ModelSpec, config: Path, settings: Mapping[str, Any]) -> None:
-    """Refuse a max_len that the model was not made for, unless it scales its positions."""
+    """Refuse a max_len above the model's positions, unless the model scales positions."""
     most = settings.get("max_position_embeddings")
     rope = settings.get("rope_parameters") or settings.get("rope_scaling") or {}
     scaled = rope.get("rope_type", rope.get("type", "default")) != "default"

@@ -1,4 +1,4 @@
-"""What no live run can use is refused from the configuration alone; needs no torch, no Ray."""
+"""Checks of a live run's configuration; needs no torch and no Ray."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _BLOCKS_PER_SLAB = 16
 
 
 def check_options(options: LiveOptions | SwitchCostOptions) -> None:
-    """Raise UserError naming the first key of `backend` whose value no run can use."""
+    """Raise UserError that names the first key of `backend` with an unusable value."""
     check_fields(options, "backend")
     if options.device == "cpu" and options.block_size % _CPU_BLOCK:
         raise UserError(
@@ -31,10 +31,10 @@ def check_options(options: LiveOptions | SwitchCostOptions) -> None:
 def check_types(
     models: Sequence[ModelSpec], options: LiveOptions | SwitchCostOptions, known: Collection[str]
 ) -> None:
-    """Raise UserError unless every model type has a checkpoint or can be made up.
+    """Raise UserError unless every model type has a checkpoint or can be a random model.
 
-    `known` are further types that `backend.checkpoints` may name. Folders are looked at where they
-    must be on this machine.
+    `known` are further types that `backend.checkpoints` may name. Checkpoint folders are checked
+    only if this machine serves the models; a node of a cluster checks its own.
     """
     types = {spec.type: spec for spec in models}
     if unknown := sorted(set(options.checkpoints) - set(types) - set(known)):
@@ -51,7 +51,11 @@ def check_types(
 
 
 def live_fleet(system: System, deployment: Deployment, options: LiveOptions) -> Fleet:
-    """Return the system's instances as the live backend runs them, or raise UserError."""
+    """Return the system's instances with the KV bytes that `options` set.
+
+    Raises UserError for models that share a device, and for KV bytes that a device does not have or
+    that do not hold one request of a model's full length.
+    """
     fleet = system.fleet(deployment)
     for spec in fleet:
         if spec.models:
@@ -85,21 +89,24 @@ def check_host(models: Sequence[ModelSpec], options: LiveOptions) -> None:
 
 
 def slab_bytes(models: Sequence[ModelSpec], options: LiveOptions) -> int:
-    """Return the size of a slab: as asked for, else 1 MiB or 16 of the largest KV blocks."""
+    """Return the bytes of a slab.
+
+    With `options.slab_bytes` 0, a slab has 1 MiB, or 16 of the largest KV blocks if that is more.
+    """
     block = max([spec.kv_bytes_per_token for spec in models], default=0) * options.block_size
     return options.slab_bytes or max(LEAST_SLAB_BYTES, _BLOCKS_PER_SLAB * block)
 
 
 def host_weights(models: Sequence[ModelSpec]) -> int:
-    """Return the bytes of all models' weights, of which a node keeps one copy each."""
+    """Return the bytes of all models' weights; a node keeps one copy of each model."""
     return sum([int(spec.weight_bytes) for spec in models])
 
 
 def check_shared_memory(models: Sequence[ModelSpec], options: LiveOptions) -> None:
-    """Raise UserError if this machine has too little shared memory to be the run's node."""
+    """Raise UserError if this machine's free shared memory is too small for a node of the run."""
     made = [spec for spec in models if spec.type not in options.checkpoints]
     pool = slab_bytes(models, options) * options.slabs
-    # Random models' files lie there too.
+    # The checkpoint files of random models lie in shared memory too.
     need = pool + host_weights(models) + host_weights(made)
     free = shutil.disk_usage(SHARED_MEMORY).free
     if need > free:
@@ -113,14 +120,14 @@ def _with_kv(spec: InstanceSpec, kv_bytes: int) -> InstanceSpec:
     if kv_bytes > spec.kv_bytes:
         raise UserError(
             f"backend.kv_bytes: {kv_bytes:,} bytes are asked for, a device has "
-            f"{spec.kv_bytes:,.0f} beside {spec.weight_slots} slot(s) for weights; lower it (0 "
+            f"{spec.kv_bytes:,.0f} next to {spec.weight_slots} slot(s) for weights; lower it (0 "
             "takes what is left), or choose a device with more hardware.device.memory_bytes"
         )
     return replace(spec, kv_bytes=kv_bytes)
 
 
 def _check_kv(spec: InstanceSpec, model: ModelSpec, options: LiveOptions) -> None:
-    """Refuse room for less than one request of a model's full length, as its engine would."""
+    """Refuse KV bytes that hold less than one request of a model's full length, as vLLM would."""
     # vLLM keeps one block to itself.
     blocks = -(-model.max_len // options.block_size) + 1
     need = blocks * options.block_size * model.kv_bytes_per_token // spec.tp

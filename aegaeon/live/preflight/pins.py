@@ -1,4 +1,4 @@
-"""Versions that `pyproject.toml` and the lock files ask for, as packaging reads them."""
+"""Versions that `pyproject.toml` and the lock files require, read by `packaging`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LIVE = ("live", "live-cuda")
 
 
 def required(extra: str, project: Path = PROJECT) -> list[Requirement]:
-    """Return what an extra of `project` asks for; nothing where that file is absent."""
+    """Return the requirements of an extra of `project`; none if that file is absent."""
     if not project.exists():
         return []
     extras = tomllib.loads(project.read_text(encoding="utf-8"))["project"]["optional-dependencies"]
@@ -24,15 +24,15 @@ def required(extra: str, project: Path = PROJECT) -> list[Requirement]:
 
 
 def locked(lock: Path) -> list[Requirement]:
-    """Return a lock file's requirements, those of other platforms and Pythons left out."""
+    """Return a lock file's requirements for this platform and Python."""
     lines = [line.rstrip("\\ ") for line in lock.read_text(encoding="utf-8").splitlines()]
-    # A comment, or an option of the requirement above (`--hash`).
+    # Other lines are comments, or options of the requirement above (`--hash`).
     found = [Requirement(line) for line in lines if line and line[0] not in " #-"]
     return [each for each in found if each.marker is None or each.marker.evaluate()]
 
 
 def exact(requirements: Iterable[Requirement]) -> dict[str, str]:
-    """Return the version of each requirement that pins one, by normalized name."""
+    """Return the pinned versions (`==`) by normalized name."""
     found: dict[str, str] = {}
     for each in requirements:
         if [clause.operator for clause in each.specifier] == ["=="]:

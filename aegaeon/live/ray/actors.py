@@ -1,4 +1,4 @@
-"""The actors of a live run's instances: how one is created, heard and ended."""
+"""The actors of a live run's instances: creating, listening to and ending them."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ from aegaeon.live.ray.launcher import SLOT
 Places = Mapping[int, tuple[Any, int]]
 
 CLOSE_S = 30.0
-# Of a process that was given no number.
+# The holder of a process that got no number of its own; the numbers of actors are higher.
 HOLDER = 1
 
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """One incarnation of an instance: its Ray handle, and the mark of the KV blocks it holds.
+    """One incarnation of an instance: each restart creates another.
 
-    `holder` is a number of its own for every incarnation in a run; the host KV pool knows blocks by
-    it. `log` has what the process prints.
+    `handle` is Ray's. `log` is the file of the process's output. `holder` is a number that no other
+    incarnation of the run has; the host KV pool marks the incarnation's blocks with this number.
     """
 
     spec: InstanceSpec
@@ -43,13 +43,13 @@ class Actor:
 
     @property
     def name(self) -> str:
-        """What messages call the instance."""
+        """The name of the instance in messages."""
         return f"instance {self.spec.id} ({self.spec.stage.value})"
 
 
 @dataclass(frozen=True, slots=True)
 class Home:
-    """Where an actor runs: its node's id, that node's agent, its process's id and start time."""
+    """Where an actor runs: the node's id, the node's agent, the process's id and start time."""
 
     node: str
     agent: Any
@@ -57,7 +57,7 @@ class Home:
 
 
 class Actors:
-    """Creates actors in their places (placement group and bundle), and ends all of them."""
+    """Creates actors in their places (placement group and bundle), and ends every actor."""
 
     def __init__(self, places: Places, options: LiveOptions, folder: Path) -> None:
         self._places = places
@@ -92,7 +92,7 @@ class Actors:
             return Actor(spec, log, handle, next(self._holders))
 
     def close(self, patience_s: float) -> bool:
-        """End every actor; return False if that was done before."""
+        """End every actor within `patience_s` seconds; return False if this was done before."""
         with self._creating:
             closed, self.closing = self.closing, True
         if not closed:
@@ -101,7 +101,10 @@ class Actors:
 
 
 def listen(actor: Actor, epoch: int, inbox: queue.Queue[Message]) -> threading.Thread:
-    """Put all that an actor reports into `inbox` from now on, by a thread that ends with it."""
+    """Start and return a thread that puts all reports of an actor into `inbox`.
+
+    The thread ends with the actor, after `Ended` or `Died`.
+    """
     stream = actor.handle.events.options(
         num_returns="streaming", concurrency_group="events"
     ).remote()
@@ -122,7 +125,7 @@ def _read(actor: Actor, epoch: int, stream: Iterator[Any], inbox: queue.Queue[Me
 
 
 def end(actors: Sequence[Any], patience_s: float) -> None:
-    """Close actors and kill them; one that does not answer in time is only killed."""
+    """Close actors, then kill them; after `patience_s` seconds an unclosed actor is killed too."""
     closing = [actor.close.remote() for actor in actors] if patience_s else []
     if closing:
         ray.wait(closing, num_returns=len(closing), timeout=patience_s)

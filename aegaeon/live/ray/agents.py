@@ -1,4 +1,4 @@
-"""The agents of a live run: one actor per node, which owns the node's shared memory."""
+"""The agents of a live run: one actor per node, the owner of the node's shared memory."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Prepared = Mapping[str, tuple[str, Mapping[str, str]]]
 
 
 class Agents:
-    """Creates the agent of a node when it is first asked for."""
+    """The agents by node; the first call for a node creates its agent."""
 
     def __init__(self, options: LiveOptions) -> None:
         self._options = options
@@ -41,7 +41,10 @@ class Agents:
         return self._agents[node]
 
     def prepare(self, models: Sequence[ModelSpec], timeout_s: float) -> Prepared:
-        """Reserve every node's memory; return its shared directory and checkpoint folders."""
+        """Reserve every node's memory; return (shared directory, checkpoint folders) by node.
+
+        Raises UserError after `timeout_s` seconds, or as `NodeAgent.prepare` does.
+        """
         asked = {node: agent.prepare.remote(models) for node, agent in self._agents.items()}
         return {node: fetch(ref, timeout_s, "checkpoints") for node, ref in asked.items()}
 
@@ -51,14 +54,18 @@ class Agents:
         inbox: queue.Queue[Message],
         ending: Callable[[], bool],
     ) -> list[Any]:
-        """Sample the host KV pools from each node's time 0, `began`; tell if an agent dies."""
+        """Start sampling the host KV pools; return the pending calls.
+
+        `began` is the run's time 0 on each node's clock, in seconds. The death of an agent puts a
+        `Broken` message into `inbox`, unless the run is `ending`.
+        """
         for node, agent in self._agents.items():
             arguments = (node, agent, inbox, ending)
             threading.Thread(target=_attend, args=arguments, daemon=True).start()
         return [agent.watch.remote(node, began[node]) for node, agent in self._agents.items()]
 
     def samples(self) -> list[PoolSample]:
-        """Return what the nodes' host KV pools held over the run."""
+        """Return the samples of all nodes' host KV pools over the run."""
         asked = [agent.samples.remote() for agent in self._agents.values()]
         return [s for found in fetch(asked, CLOSE_S, "host KV pool") for s in found]
 
@@ -70,7 +77,7 @@ class Agents:
                 raise LiveError(f"node {node[:8]}: the host KV pool still holds {used:,} bytes")
 
     def close(self, patience_s: float) -> None:
-        """End every agent, which removes its node's shared memory."""
+        """End every agent; the end of an agent removes the node's shared memory."""
         end(list(self._agents.values()), patience_s)
 
 
@@ -80,7 +87,7 @@ def _attend(
     inbox: queue.Queue[Message],
     ending: Callable[[], bool],
 ) -> None:
-    """Wait for an agent's end: a run cannot go on without the host memory that the agent owns."""
+    """Wait for an agent's end, because a run cannot go on without the agent's host memory."""
     try:
         ray.get(agent.lifetime.options(concurrency_group="life").remote())
     except RayError as error:

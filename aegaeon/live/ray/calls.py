@@ -1,4 +1,4 @@
-"""Waiting for calls to actors: what was raised there, without Ray's wrapping."""
+"""Waiting for calls to actors, with errors in this project's types."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from aegaeon.live.control.tracks import LiveError
 
 
 def fetch(refs: Any, timeout_s: float, what: str) -> Any:  # noqa: ANN401
-    """Return `ray.get(refs)`; a UserError raised there is raised here, without Ray's wrapping.
+    """Return `ray.get(refs)`.
 
-    Raises LiveError with the last line of whatever else went wrong there.
+    Raises UserError after `timeout_s` seconds, and for a UserError that an actor raised. Raises
+    LiveError with the last line of any other error of an actor. `what` names the call in messages.
     """
     try:
         return ray.get(refs, timeout=timeout_s)
@@ -30,6 +31,6 @@ def fetch(refs: Any, timeout_s: float, what: str) -> Any:  # noqa: ANN401
 
 
 def brief(error: Exception) -> str:
-    """Return an error's kind and last line; the other lines of Ray's errors are about processes."""
+    """Return an error's type and last line; other lines of Ray's errors are about processes."""
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[-1] if lines else ''}"

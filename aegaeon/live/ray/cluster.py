@@ -1,4 +1,4 @@
-"""Ray for a live run: start or join it, check every node, reserve devices, leave nothing behind."""
+"""Ray for a live run: start or join a cluster, check the nodes, reserve devices, clean up."""
 
 from __future__ import annotations
 
@@ -31,16 +31,18 @@ _OBJECT_STORE_BYTES = 100_000_000
 _ATTEMPTS = 3
 _BACK_OFF_S = 2.0
 _CHECK_TIMEOUT_S = 120.0
-# What Ray calls a cluster of other versions.
+# Part of Ray's error for a cluster of other versions ("Version mismatch").
 _MISMATCH = "ersion mismatch"
 
 
 @contextmanager
 def connected(options: LiveOptions, slots: int) -> Iterator[None]:
-    """Be connected to a Ray cluster whose nodes all equal this one.
+    """Be connected to a Ray cluster within the block.
 
-    A Ray started here (address `local`) has `slots` devices and ends with the block; one that this
-    process is connected to already, or that was joined, goes on. Raises UserError.
+    With address `local`, a Ray with `slots` devices starts here and ends with the block. Any other
+    cluster is joined and goes on, and so does a Ray that this process is already connected to.
+    Raises UserError for a cluster that does not start or answer, and for a node whose versions or
+    code differ from this machine's.
     """
     if ray.is_initialized():
         _check_nodes()
@@ -50,7 +52,7 @@ def connected(options: LiveOptions, slots: int) -> Iterator[None]:
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     _raise_file_limit()
     with _terminable() as take_sigterm_back:
-        # Broken off by a signal, its processes end with this one.
+        # If a signal interrupts the start, Ray's processes end with this process.
         _init(options, slots)
         take_sigterm_back()
         try:
@@ -58,15 +60,16 @@ def connected(options: LiveOptions, slots: int) -> Iterator[None]:
             yield
         finally:
             ray.shutdown()
-            # A killed agent could not remove its memory.
+            # A killed agent has left shared memory.
             remove_leftovers()
 
 
 @contextmanager
 def _terminable() -> Iterator[Callable[[], object]]:
-    """Let SIGTERM unwind the stack, as whoever called wants or by SystemExit(143).
+    """Let SIGTERM unwind the stack, by the caller's handler or else by SystemExit(143).
 
-    Ray takes the signal for itself when it starts; call what this yields after that.
+    Ray installs a handler of its own when Ray starts. The yielded function installs ours again, so
+    call this function after the start.
     """
     if threading.current_thread() is not threading.main_thread():
         yield lambda: None
@@ -79,7 +82,7 @@ def _terminable() -> Iterator[Callable[[], object]]:
         yield take
     except SystemExit as stop:
         if stop.code == signal.SIGTERM:
-            # Ray's handler, which exits with the bare number.
+            # Ray's handler exits with the bare number 15. Raising the signal again calls ours.
             take()
             signal.raise_signal(signal.SIGTERM)
         raise
@@ -88,7 +91,7 @@ def _terminable() -> Iterator[Callable[[], object]]:
 
 
 def _raise_file_limit() -> None:
-    """Ray's processes inherit it, and each holds many sockets and mapped files."""
+    """Raise the limit of open files. Ray's processes inherit it and hold many sockets and files."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
@@ -110,7 +113,7 @@ def _init(options: LiveOptions, slots: int) -> None:
         except (ConnectionError, RuntimeError, ValueError) as error:
             if attempt == _ATTEMPTS or _MISMATCH in str(error):
                 raise UserError(_no_cluster(options.address, error)) from error
-            # A head that is busy answers at the second try.
+            # A busy head answers a later attempt.
             time.sleep(_BACK_OFF_S * attempt)
         else:
             return
@@ -146,7 +149,7 @@ def _start_local(options: LiveOptions, slots: int, quiet: dict[str, Any]) -> Non
 
 def _check_nodes() -> None:
     """Refuse a cluster in which some node has other versions than this process."""
-    # Ray takes plain functions only, and this one is cached.
+    # Ray takes plain functions only, and `fingerprint` is a cached one.
     ask = ray.remote(fingerprint.__wrapped__)
     ids = [node["NodeID"] for node in ray.nodes() if node["Alive"]]
     asked = {
@@ -172,8 +175,9 @@ def _check_nodes() -> None:
 def reserved(fleet: Fleet, gpus: bool, timeout_s: float) -> Iterator[dict[int, tuple[Any, int]]]:
     """Reserve each instance's devices; yield (placement group, bundle) by the instance's id.
 
-    Instances of one node of the fleet come to one node of the cluster, where they share host
-    memory. Raises UserError with what is needed and available when that takes too long.
+    Instances of one node of the fleet get one node of the cluster, because they share host memory.
+    Raises UserError, with the needed and the available devices, if the cluster is too small or does
+    not have the devices free after `timeout_s` seconds.
     """
     by_node: dict[int, list[InstanceSpec]] = {}
     for spec in fleet:
@@ -198,7 +202,7 @@ def reserved(fleet: Fleet, gpus: bool, timeout_s: float) -> Iterator[dict[int, t
 
 
 def _check_total(by_node: dict[int, list[InstanceSpec]], names: Sequence[str]) -> None:
-    """Refuse at once what no waiting can help."""
+    """Refuse a fleet for which the cluster is too small, because waiting cannot help."""
     there = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     for name in names:
         sizes = sorted([r.get(name, 0.0) for r in there], reverse=True)

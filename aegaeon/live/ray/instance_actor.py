@@ -1,6 +1,6 @@
-"""A Ray actor that owns one device: it hosts a live instance, whose scheduler runs in a thread.
+"""A Ray actor with one device, which hosts a live instance and its scheduler in a thread.
 
-Messages per flush, never per token: events leave in batches through one streaming call.
+Events leave in batches through one streaming call: a message per flush, never one per token.
 """
 
 from __future__ import annotations
@@ -42,9 +42,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class InstancePlan:
-    """What an instance needs to open: `paths` are the models' checkpoints on its node.
+    """What an instance opens with.
 
-    `holder` marks the KV blocks that it holds in the node's host pool.
+    Attributes:
+        shared: the node's shared directory.
+        paths: each model's checkpoint folder on the node, by the model's name.
+        holder: the number that marks the instance's KV blocks in the node's host pool.
     """
 
     spec: InstanceSpec
@@ -56,19 +59,19 @@ class InstancePlan:
 
 
 class InstanceActor:
-    """One device. Everything that touches it runs in one thread, which CUDA and OpenMP need."""
+    """One device; all work on the device runs in one thread, as CUDA and OpenMP require."""
 
     def __init__(self, log: str) -> None:
         write_output_to(Path(log))
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="engine")
-        # The slowest import; it overlaps with the making of the node's models.
+        # The slowest import starts now, to overlap with the building of the node's models.
         self._thread.submit(importlib.import_module, "aegaeon.live.vllm.model_engine")
         self._out: SimpleQueue[Sequence[Event] | BaseException | None] = SimpleQueue()
         self._instance: LiveInstance | None = None
         self._memory = ExitStack()
 
     def where(self) -> tuple[str, tuple[int, int | None]]:
-        """Return the id of the Ray node that this actor is on; its process's id and start time."""
+        """Return (id of the actor's Ray node, (process id, start time of the process))."""
         process = (os.getpid(), start_time(os.getpid()))
         return str(ray.get_runtime_context().get_node_id()), process
 
@@ -77,17 +80,17 @@ class InstanceActor:
         return time.perf_counter()
 
     def open(self, plan: InstancePlan) -> None:
-        """Make an engine for every model."""
+        """Make a model engine for every model."""
         self._thread.submit(self._open, plan).result()
 
     def measure(self, round_: Round) -> list[Sample]:
-        """Measure one round; the run's other instances do so at the same time."""
+        """Measure one round, possibly while other instances of the run measure too."""
         return self._thread.submit(self._probe.measure, round_).result()
 
     def measured(self) -> None:
-        """End the events of measurements; what they left behind is not looked at again."""
+        """End the events of measurements, and exempt the engines from garbage collection."""
         self._out.put(None)
-        # Collecting garbage among the engines' many lasting objects would stop steps for long.
+        # The engines' many lasting objects would make a collection interrupt steps for long.
         self._thread.submit(_freeze).result()
 
     def start(self, system: System, deployment: Deployment, began: float) -> None:
@@ -103,25 +106,25 @@ class InstanceActor:
         self._thread.submit(self._run, self._instance)
 
     def accept(self, request: LiveRequest) -> None:
-        """Take a request in."""
+        """Take a request in; raise RuntimeError before `start`."""
         if self._instance is None:
             raise RuntimeError("a request came before the instance was started")
         self._instance.accept(request)
 
     def events(self) -> Iterator[Sequence[Event]]:
-        """Yield batches of events until the instance stops; raise what stopped it, if anything."""
+        """Yield batches of events until the instance stops; raise the error that stopped it."""
         while (item := self._out.get()) is not None:
             if isinstance(item, BaseException):
                 raise item
             yield item
 
     def stop(self) -> None:
-        """Let the instance finish the work it is doing, then end its events."""
+        """Let the instance finish its work item, then end the events."""
         if self._instance is not None:
             self._instance.stop()
 
     def close(self) -> None:
-        """Stop, and give the node's memory back."""
+        """Stop the instance, and release its memory on the node."""
         self.stop()
         self._thread.submit(self._memory.close).result()
 
@@ -139,7 +142,7 @@ class InstanceActor:
         cache = WeightCache(shared, options.cache_bytes, device)
         self._pool = DevicePool(device, cache, host_kv, **sizes, ranks=ranks)
         self._memory.callback(self._pool.close)
-        # Their copies have to end before the memory that they read and write goes.
+        # The ranks' copies must end before the memory that they read and write is released.
         self._memory.callback(ranks.close)
         self._engines = {model.name: self._engine(model) for model in plan.models}
         self._probe = Probe(plan.spec, self._pool, self._engines, self._out.put)
@@ -156,7 +159,7 @@ class InstanceActor:
         return ModelEngine(model.name, Path(self._plan.paths[model.name]), self._pool, options)
 
     def _lost(self, error: RankError) -> None:
-        """Tell that a rank died; end the process if its threads cannot."""
+        """Report the death of a rank; after GRACE_S seconds end the process, which may hang."""
         self._out.put(error)
         time.sleep(GRACE_S)
         os._exit(1)
@@ -171,7 +174,7 @@ class InstanceActor:
 
 
 def _sizes(plan: InstancePlan) -> dict[str, int]:
-    """Return what each of the instance's devices sets aside."""
+    """Return the memory that each of the instance's devices reserves: bytes and slots."""
     largest = max([model.weight_bytes for model in plan.models]) / plan.spec.tp
     return {
         "slot_bytes": slot_bytes_for(largest),

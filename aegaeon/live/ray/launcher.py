@@ -1,4 +1,4 @@
-"""The commands that start or stop Ray on hosts, run here or over ssh; needs no Ray."""
+"""Commands that start or stop Ray on hosts, locally or over ssh; needs no Ray."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ from aegaeon.errors import UserError
 SLOT = "gpu_slot"
 Lines = Sequence[tuple[str, str]]
 
-# The token goes through pipes: an argument could be read by every user of the host.
+# The token goes through pipes, because every user of the host can read arguments.
 _READ_TOKEN = "ray get-auth-token"
 _WRITE_TOKEN = 'umask 077 && mkdir -p "$HOME/.ray" && cat > "$HOME/.ray/auth_token"'
 
 
 def carry_out(lines: Lines, say: Callable[[str, str], None], setup: str = "") -> None:
-    """Run (host, shell command) pairs one after the other; `say` is told of each beforehand.
+    """Run (host, command) pairs one after the other.
 
-    `setup` is a command that comes before each of them. Raises UserError at the first that fails.
+    `say` is called with each pair before the command runs. `setup` is a command that precedes
+    each command. Raises UserError at the first command that fails.
     """
     for host, line in lines:
         say(host, line)
@@ -37,7 +38,7 @@ def share_token(hosts: Sequence[str], setup: str = "") -> None:
 
 
 def check_port(host: str, port: int) -> None:
-    """Raise UserError if `host` is this machine and something listens on the port."""
+    """Raise UserError if `host` is this machine and the port is in use."""
     if not is_local(host):
         return
     with socket.socket() as probe:
@@ -52,7 +53,7 @@ def check_port(host: str, port: int) -> None:
 
 
 def is_local(host: str) -> bool:
-    """Tell whether a name or address is this machine's."""
+    """Return whether a name or address is this machine's."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -61,7 +62,7 @@ def is_local(host: str) -> bool:
 
 def _run(host: str, line: str, setup: str, given: str = "") -> str:
     command = f"{setup} && {line}" if setup else line
-    # Without a terminal nobody could answer a question for a password.
+    # No terminal is attached, so a prompt for a password would wait without end.
     remote = ["ssh", "-o", "BatchMode=yes", host, command]
     words = ["sh", "-c", command] if is_local(host) else remote
     done = subprocess.run(words, input=given, capture_output=True, text=True, check=False)
@@ -77,10 +78,11 @@ def _run(host: str, line: str, setup: str, given: str = "") -> str:
 def start_lines(
     hosts: Sequence[str], slots: int, gpus: bool, port: int = 6379, auth: str = "token"
 ) -> list[tuple[str, str]]:
-    """Return (host, shell command) pairs that start Ray on `hosts`, the first one as the head.
+    """Return (host, command) pairs that start Ray on `hosts`, the first one as the head.
 
-    `slots` instances may run on each host. With `auth` token the head makes a token first, which
-    must then be copied to the other hosts (docs/live.md).
+    `slots` is the number of devices that each host offers. With `auth` token, the first command
+    makes a token on the head; the token must then be copied to the other hosts (docs/live.md).
+    Raises UserError without hosts or slots, and for several hosts with a head called localhost.
     """
     if not hosts or slots < 1:
         raise UserError(f"cluster: needs hosts and slots of at least 1, got {list(hosts)}, {slots}")
@@ -98,12 +100,12 @@ def start_lines(
         role = f"--head --port={port} --include-dashboard=false"
         if i:
             role = f"--address={hosts[0]}:{port}"
-        # Each instance maps files and holds sockets: the usual limit of 1,024 is soon reached.
+        # Each instance holds mapped files and sockets, more than the usual limit of 1,024.
         limits = f'ulimit -n "$(ulimit -Hn)" && RAY_AUTH_MODE={auth} OMP_NUM_THREADS=1'
         lines.append((host, f"{limits} ray start {role} {common}"))
     return lines
 
 
 def stop_lines(hosts: Sequence[str]) -> list[tuple[str, str]]:
-    """Return (host, shell command) pairs that stop Ray, the head last."""
+    """Return (host, command) pairs that stop Ray, the head last."""
     return [(host, "ray stop") for host in reversed(list(dict.fromkeys(hosts)))]

@@ -1,6 +1,6 @@
-"""One actor per node: owns the shared memory that the node's instances map, and nothing else.
+"""One actor per node, whose only task is to own the shared memory of the node's instances.
 
-It outlives the instances, so no hand-over depends on which of them is alive.
+The agent outlives the instances, so no hand-over depends on a living instance.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class NodeAgent:
         """Reserve memory; return the shared directory and each model's checkpoint folder.
 
         Models of a type without a checkpoint are random; model i is the same on every node. Raises
-        UserError for a checkpoint that cannot be one, and for too little memory.
+        UserError for an unusable checkpoint, and for too little memory.
         """
         options = self._options
         for spec in models:
@@ -69,17 +69,20 @@ class NodeAgent:
         return str(self._shared.path), paths
 
     def discard(self, kv: HostKv, request: int) -> None:
-        """Free a request's KV that nobody on this node will load."""
+        """Free a request's KV that no instance of this node will load."""
         self._pool.discard(kv.offsets, in_flight(request))
 
     def read(self, kv: HostKv, request: int) -> npt.NDArray[np.uint8]:
-        """Return a request's KV, uint8 [blocks, bytes of a block], and free it here."""
+        """Return a request's KV, uint8 [blocks, bytes of a block], and free the blocks."""
         blocks = self._pool.read(kv.offsets, kv.block_bytes)
         self.discard(kv, request)
         return blocks
 
     def write(self, kv: HostKv, request: int, blocks: npt.NDArray[np.uint8]) -> HostKv | None:
-        """Put KV that another node's agent has read into this pool; None if there is no room."""
+        """Write a request's KV from another node into this pool; None if the pool has no room.
+
+        `blocks` is uint8 [blocks, bytes of a block], as the other node's agent has read them.
+        """
         try:
             offsets = iter(self._pool.write(blocks, in_flight(request)))
         except UserError:
@@ -88,16 +91,16 @@ class NodeAgent:
         return replace(kv, groups=tuple([tuple(group) for group in groups]))
 
     def reap(self, process: tuple[int, int] | None, holders: Sequence[int]) -> int:
-        """Make sure that an instance's processes are dead, then free the KV of `holders`.
+        """Kill an instance's processes (`process`: id and start time), then free KV of `holders`.
 
-        Returns the number of blocks freed. Raises TimeoutError if a process does not die.
+        Returns the number of blocks freed. Raises TimeoutError if a process does not die in 20 s.
         """
         if process is not None:
             end(process, _DEATH_S)
         return self._pool.release(holders)
 
     def lifetime(self) -> None:
-        """Return when the agent is closed; whoever waits for it learns of its death."""
+        """Return when the agent is closed; for a waiting caller, the agent's death is an error."""
         self._closed.wait()
 
     def watch(self, node: str, began: float) -> None:
@@ -109,7 +112,7 @@ class NodeAgent:
         self._sampler.start()
 
     def samples(self) -> list[PoolSample]:
-        """Stop sampling; return the use of every block size seen, every SAMPLE_S seconds."""
+        """Stop sampling; return one sample per block size and SAMPLE_S seconds."""
         self._ended.set()
         if self._sampler is not None:
             self._sampler.join()

@@ -1,4 +1,4 @@
-"""Makes sure that an instance's processes are dead before others get the memory they wrote to."""
+"""Kills a dead instance's processes, before other instances get the memory they wrote to."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ Process = tuple[int, int]
 
 
 def end(process: Process, patience_s: float) -> None:
-    """Kill the process (id, start time) and its ranks and wait until they are gone.
+    """Kill the process (id, start time) and its ranks, and wait until all have ended.
 
-    Raises TimeoutError if one does not end.
+    Raises TimeoutError if a process runs after `patience_s` seconds.
     """
     left = [process, *ranks_of(process[0])]
     until = time.monotonic() + patience_s
@@ -33,9 +33,10 @@ def end(process: Process, patience_s: float) -> None:
 
 
 def ranks_of(pid: int) -> list[Process]:
-    """Return the other ranks of a tensor-parallel instance, which name its process when started.
+    """Return the other ranks of a tensor-parallel instance whose rank 0 is process `pid`.
 
-    They notice its death by themselves, but may finish a copy first.
+    The last argument of a rank's command line is `pid`. Ranks end by themselves after the death of
+    rank 0, but may finish a copy first.
     """
     found = []
     for folder in Path("/proc").glob("[0-9]*"):

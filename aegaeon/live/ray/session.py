@@ -1,4 +1,4 @@
-"""A session: the actors of one live run, from engines being made to memory given back."""
+"""A session: the actors of one live run, from the making of engines to the release of memory."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from aegaeon.runlog import PoolSample
 
 _LEAD_S = 0.1
 _PINGS = 9
-# How long the agents of a run that failed or was told to stop have for closing.
+# The time in which the agents of a failed or stopped run must close.
 _SHUTDOWN_S = 3.0
 
 
 @dataclass(frozen=True, slots=True)
 class _Start:
-    """How schedulers start: the system, what it plans with, each node's time 0 on its clock."""
+    """What schedulers start with; `began` is the run's time 0 on each node's clock, in seconds."""
 
     system: System
     deployment: Deployment
@@ -42,7 +42,14 @@ class _Start:
 
 
 class Session:
-    """The actors of one run: `actors` by instance, at their `homes`, and what they open with."""
+    """The actors of one run.
+
+    `actors`, `homes` (where each actor runs) and `plans` (what each instance opens with) are by the
+    instance's id.
+
+    One class, because opening, measuring, starting, restarting and closing use the same actors, and
+    a restart replaces entries of `actors` and `homes` while the run goes on.
+    """
 
     def __init__(
         self,
@@ -68,19 +75,19 @@ class Session:
         )
 
     def clock(self) -> float:
-        """Return seconds since the run began."""
+        """Return the seconds since the run began."""
         return time.perf_counter() - self._began
 
     def open(self) -> None:
-        """Make each instance's engines."""
+        """Make each instance's model engines; raise UserError if that takes too long."""
         opening = [actor.handle.open.remote(self._plan(actor)) for actor in self._actors.values()]
         fetch(opening, self._timeout_s, "engines")
 
     def measure(self, tasks: Sequence[Mapping[int, Round]]) -> dict[int, list[Sample]]:
         """Carry out one task after the other; return the samples by instance.
 
-        A task is what each of some instances measures at the same time, the others being idle.
-        Events leave the instances as in a run, and nothing reads them.
+        A task has the rounds that some instances measure at the same time; the other instances are
+        idle. Events leave the instances as in a run, and are not read.
         """
         actors = {ident: self._actors[ident] for task in tasks for ident in task}
         found: dict[int, list[Sample]] = {ident: [] for ident in actors}
@@ -102,7 +109,7 @@ class Session:
         return self.measure([dict.fromkeys(self._actors, round_) for round_ in rounds])
 
     def start(self, system: System, deployment: Deployment) -> Callable[[], float]:
-        """Start all schedulers at one time 0 and return the run's clock."""
+        """Start all schedulers with one time 0; return the run's clock, in seconds."""
         firsts = {home.node: ident for ident, home in self._homes.items()}
         offsets = {node: self._offset(ident) for node, ident in firsts.items()}
         for ident in self._actors:
@@ -116,20 +123,20 @@ class Session:
         return self.clock
 
     def pool_samples(self) -> list[PoolSample]:
-        """Return what the nodes' host KV pools held over the run."""
+        """Return the samples of all nodes' host KV pools over the run."""
         return self._agents.samples()
 
     def check_empty(self) -> None:
-        """Raise LiveError if a host KV pool still holds blocks, all requests being done."""
-        # Closing gives back what was freed while a copy was in flight.
+        """Raise LiveError if a host KV pool holds blocks; call this after the last request."""
+        # Closing frees blocks that were given up while a copy was in flight.
         self._close_instances(CLOSE_S)
         self._agents.check_empty()
 
     def close(self, broken: bool = False) -> None:
-        """End every actor; those of a `broken` run are not asked to finish what they are doing."""
+        """End every actor; in a `broken` run without waiting for work items to end."""
         self._close_instances(0.0 if broken else CLOSE_S)
         self.transport.close()
-        # A broken run's agents get time too: they have shared memory to remove.
+        # A broken run's agents need time too, because they remove shared memory.
         self._agents.close(_SHUTDOWN_S if broken else CLOSE_S)
         for reader in self._readers.values():
             reader.join(CLOSE_S)
@@ -152,7 +159,7 @@ class Session:
         return self._actors[ident].handle.start.remote(start.system, start.deployment, began)
 
     def _rebuild(self, ident: int, epoch: int) -> None:
-        """Replace a dead instance in its place; its weights come from the node's cache."""
+        """Restart a dead instance in its place; weights come from the node's cache."""
         timeout, old = self._timeout_s, self._homes[ident]
         actor = self._actors[ident] = self._creator.create(self._actors[ident].spec)
         _, process = fetch(actor.handle.where.remote(), timeout, actor.name)
@@ -165,7 +172,10 @@ class Session:
             fetch(self._start_scheduler(ident, self._start), timeout, actor.name)
 
     def _offset(self, ident: int) -> float:
-        """Return an instance's clock minus ours; on one machine they are the same clock."""
+        """Return an instance's clock minus this process's, in seconds; 0 on the same machine.
+
+        The value is that of the shortest of _PINGS round trips.
+        """
         if self._homes[ident].node == ray.get_runtime_context().get_node_id():
             return 0.0
         best, offset = float("inf"), 0.0
@@ -182,9 +192,9 @@ class Session:
 def started(
     fleet: Fleet, places: Places, deployment: Deployment, options: LiveOptions, folder: Path
 ) -> Iterator[Session]:
-    """Give a session whose engines are made; all of its actors end with the block.
+    """Yield a session whose engines are made; all actors of the session end with the block.
 
-    Whatever ends the block early, an error or a signal, does not wait for engines in the making.
+    An error or a signal ends the block without waiting for engines that are still being made.
     """
     creator, agents = Actors(places, options, folder), Agents(options)
     try:
@@ -204,7 +214,7 @@ def started(
 def _placed(
     fleet: Fleet, creator: Actors, agents: Agents, deployment: Deployment, options: LiveOptions
 ) -> Session:
-    """Create an actor per instance, see where each runs, reserve the nodes' memory."""
+    """Create an actor per instance, ask each for its node, and reserve the nodes' memory."""
     actors = {spec.id: creator.create(spec) for spec in fleet}
     where = [actor.handle.where.remote() for actor in actors.values()]
     found = fetch(where, options.start_timeout_s, "instances")

@@ -1,4 +1,4 @@
-"""The controller's transport over Ray: calls to actors, KV between agents, restarts in threads."""
+"""The controller's transport over Ray: calls to actors, transfers of KV, restarts in threads."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _COURIERS = 8
 
 
 class RayTransport:
-    """Reaches `actors`, which run at `homes`; what comes back goes into `inbox`.
+    """Sends to `actors`, which run at `homes`; answers are messages in `inbox`.
 
-    `rebuild` replaces an instance's dead actor and its home by new ones; `ending` tells that the
-    run is ending, when a failed restart no longer matters. `clock` is the run's.
+    `rebuild` replaces a dead actor and its home. `ending` returns whether the run is ending; a
+    failed restart no longer matters then. `clock` returns seconds since the run began.
     """
 
     def __init__(
@@ -53,11 +53,11 @@ class RayTransport:
         return self._homes[instance].node
 
     def epoch(self, instance: int) -> int:
-        """Return how often the instance was restarted."""
+        """Return the number of restarts of the instance."""
         return self._epochs[instance]
 
     def accept(self, instance: int, request: LiveRequest) -> None:
-        """Send a request; if the actor is dead, its stream of events tells."""
+        """Send a request; a dead actor is reported by its stream of events, not here."""
         self._actors[instance].handle.accept.remote(request)
 
     def discard(self, instance: int, kv: HostKv, request: int) -> None:
@@ -85,12 +85,12 @@ class RayTransport:
         self._actors[instance].handle.stop.remote()
 
     def join(self) -> None:
-        """Wait for restarts, which end early once the run is ending."""
+        """Wait for restarts; a restart ends early once the run is ending."""
         for thread in self._restarts:
             thread.join(CLOSE_S)
 
     def close(self) -> None:
-        """Take no more transfers."""
+        """Cancel transfers that have not begun; take no others."""
         self._couriers.shutdown(wait=False, cancel_futures=True)
 
     def _transfer(
@@ -98,11 +98,11 @@ class RayTransport:
     ) -> None:
         began, landed = time.perf_counter(), None
         try:
-            # The bytes go from node to node; this process only knows their name.
+            # The bytes go from node to node; this process has only a reference.
             blocks = self._homes[origin].agent.read.remote(kv, request)
             landed = ray.get(self._homes[destination].agent.write.remote(kv, request, blocks))
         except RayError:
-            # The prompt is computed again; if a node is lost, its agent's end tells.
+            # The KV is recomputed from the prompt. The end of its agent reports a lost node.
             landed = None
         seconds = time.perf_counter() - began
         nbytes = 0 if landed is None else landed.nbytes
@@ -127,7 +127,7 @@ class RayTransport:
 
 
 def _reap(actor: Actor, home: Home, requests: list[int]) -> None:
-    """Make sure that the process is dead, then free what it held and was sent."""
+    """Kill the process, then free the KV that it held and the KV of `requests` sent to it."""
     ray.kill(actor.handle)
     holders = [actor.holder, *map(in_flight, requests)]
     freed: Any = home.agent.reap.remote(home.process, holders)

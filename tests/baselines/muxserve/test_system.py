@@ -22,10 +22,10 @@ from aegaeon.core import (
 )
 from aegaeon.errors import UserError
 from aegaeon.policy.interface import Refusal
-from aegaeon.scoring.score import score
-from aegaeon.sim.simulator import Simulator
+from aegaeon.scoring.score import score_run
 from baselines.muxserve import MuxServe
 from baselines.muxserve.sharing import A100_SHARING
+from tests.support.small_market import simulate
 
 DEVICE = DeviceSpec("test", 80e9, 3.35e12, 9.89e14, 64e9)
 MODEL = ModelSpec("7b", "7b", 7.6e9, 28, 3584, 18944, 28, 4, 128, 32768)
@@ -59,9 +59,8 @@ def workload(count: int, rate: float = 0.1, duration: float = 120.0) -> list[Arr
 
 
 def attainment(done, slo: Slo) -> float:
-    arrival = np.array([t.request.arrival for t in done.tracks])
-    wanted = sum(t.output_tokens for t in done.tracks)
-    return float(score(done.recorder.timelines(), arrival, slo).on_time.sum()) / wanted
+    wanted = sum(told.output_tokens for told in done.requests)
+    return float(score_run(done, slo).on_time.sum()) / wanted
 
 
 @pytest.mark.parametrize(
@@ -69,9 +68,8 @@ def attainment(done, slo: Slo) -> float:
 )
 def test_what_is_placed_is_served_in_time(count, rate, scale):
     slo = Slo(10.0 * scale, 0.1 * scale)
-    done = Simulator(
-        MuxServe(), deployment(count, rate, slo), workload(count, rate, duration=40.0)
-    ).run()
+    market = deployment(count, rate, slo)
+    done = simulate(MuxServe(), market, workload(count, rate, duration=40.0))
     assert not done.refusals
     assert attainment(done, slo) > 0.99
 
@@ -79,17 +77,19 @@ def test_what_is_placed_is_served_in_time(count, rate, scale):
 def test_models_without_a_placement_are_refused_and_count_as_late():
     arrivals = workload(40)
     market = deployment(40)
-    done = Simulator(MuxServe(), market, arrivals).run()
+    done = simulate(MuxServe(), market, arrivals)
     placed = {model for spec in done.fleet for model in spec.models}
     refused = [a for a in arrivals if a.request.model not in placed]
     assert len(placed) == 32
     assert len(done.refusals) == 8
-    assert sum(done.refusals.values()) == len(refused) == sum(t.failed for t in done.tracks)
+    assert sum(done.refusals.values()) == len(refused)
+    assert sum(told.failure is not None for told in done.requests) == len(refused)
     assert all(reason.startswith("muxserve: no placement for model_") for reason in done.refusals)
     served = sum(a.output_tokens for a in arrivals if a.request.model in placed)
     share = served / sum(a.output_tokens for a in arrivals)
     assert attainment(done, market.slo) == pytest.approx(share, abs=0.005)
-    assert all(t.generated == t.output_tokens for t in done.tracks if not t.failed)
+    due = sum(told.output_tokens for told in done.requests if told.failure is None)
+    assert done.timelines.count.sum() == due
 
 
 def test_relaxed_constants_hold_three_models_per_gpu():
@@ -120,7 +120,7 @@ def test_no_model_at_all_is_the_users_error():
 def test_a_point_of_figure_11a_takes_a_fraction_of_a_second():
     arrivals = workload(32)
     begin = time.process_time()
-    Simulator(MuxServe(), deployment(32), arrivals).run()
+    simulate(MuxServe(), deployment(32), arrivals)
     assert time.process_time() - begin < 0.5
 
 

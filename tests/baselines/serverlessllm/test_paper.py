@@ -92,21 +92,21 @@ def test_requests_unserved_for_fifteen_seconds_fail():
     arrivals = arriving(("a", 0.0, 100, 1000), ("b", 1.0, 100, 5), ("b", 10.0, 100, 5))
     result = simulate(PAPER, plan(gpus=1), arrivals)
     # "a" runs until 21.08; by then the first "b" has waited for 20 s, the second for 11 s.
-    assert [t.failed for t in result.tracks] == [False, True, False]
+    assert [t.failure is not None for t in result.requests] == [False, True, False]
     assert token_times(result)[2][0] == pytest.approx(1.1 + 999 * 0.02 + 1.1)
 
 
 def test_four_run_together_and_the_fifth_waits_for_the_whole_queue_elsewhere():
     arrivals = arriving(*(("a", 0.001 * i, 100, 50) for i in range(5)))
     result = simulate(PAPER, plan(gpus=2), arrivals)
-    assert len(result.recorder.switch_s) == 2
-    assert not any(t.failed for t in result.tracks)
+    assert len(result.switches.seconds) == 2
+    assert not any(t.failure is not None for t in result.requests)
 
 
 def test_a_prefill_preempts_decoding_and_the_victim_recomputes_its_kv():
     arrivals = arriving(("a", 0.0, 100, 100), ("b", 2.0, 100, 50))
     result = simulate(SHORTEST, plan(gpus=1), arrivals)
-    times, victim = token_times(result), result.tracks[0]
+    times, victim = token_times(result), result.requests[0]
     # At 2.0 a step ends; "b" loads, prefills and decodes first, as it has less left.
     assert times[1] == pytest.approx(2.0 + 1.1 + 0.02 * np.arange(50))
     # 46 tokens made before; the 47th comes from a second prefill, not from a decode step.
@@ -115,13 +115,13 @@ def test_a_prefill_preempts_decoding_and_the_victim_recomputes_its_kv():
     assert len(times[0]) == 100
     assert victim.prefill_s == pytest.approx(0.2)
     assert victim.first_token == pytest.approx(1.1)
-    assert len(result.recorder.move_s) == 0
+    assert len(result.moves.seconds) == 0
 
 
 def test_a_preempted_prefill_is_as_long_as_prompt_and_answer_so_far():
     costs = COSTS | {"a": cost(prefill_base_s=0.0, prefill_token_s=0.001)}
     arrivals = arriving(("a", 0.0, 100, 100), ("b", 2.0, 100, 50))
-    victim = simulate(SHORTEST, deployment(costs, 1, weight_slots=1), arrivals).tracks[0]
+    victim = simulate(SHORTEST, deployment(costs, 1, weight_slots=1), arrivals).requests[0]
     assert victim.prefill_s == pytest.approx(0.1 + 0.001 * (100 + 46))
 
 

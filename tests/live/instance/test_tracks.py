@@ -7,13 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aegaeon.core import DecodeCost, ModelCost, ModelSpec, PrefillCost, Request, Slo, SwitchCost
-from aegaeon.experiment.live_tables import PARTS, as_simulation, live_pool, live_tables
+from aegaeon.core import DecodeCost, ModelCost, PrefillCost, Request, Slo, SwitchCost
+from aegaeon.live.control.log import run_log
 from aegaeon.live.control.tracks import LiveRun, LiveTrack
 from aegaeon.live.events import LiveRequest, Moved, Ran, Switched
 from aegaeon.policy.lifecycle import GONE
 from aegaeon.runlog import PoolSample
-from aegaeon.scoring.tables import score_simulation
+from aegaeon.scoring.score import score_run
+from aegaeon.scoring.tables import PARTS, costs_table, events_table, pool_table, requests_table
 
 span = st.floats(0, 10)
 piece = st.tuples(span, span, span, span, span)
@@ -136,14 +137,9 @@ def run():
 
 
 def test_the_tables_of_a_run(run):
-    models = [
-        ModelSpec("m", "kind", 1e3, 1, 8, 8, 1, 1, 8, 64),
-        ModelSpec("n", "b", 1e3, 1, 8, 8, 1, 1, 8, 64),
-    ]
-    simulation = as_simulation(run, {"m": COST, "n": COST})
-    scores = score_simulation(simulation, Slo(10.0, 1.0))
-    tables = live_tables(run, simulation, scores, models)
-    requests, events = tables["requests"], tables["events"]
+    log, types = run_log(run), {"m": "kind", "n": "b"}
+    requests = requests_table(log, score_run(log, Slo(10.0, 1.0)), types)
+    events = events_table(log, types)
     parts = dict(zip(PARTS, requests.loc[0, list(PARTS)], strict=True))
     assert parts == pytest.approx(
         {
@@ -162,7 +158,7 @@ def test_the_tables_of_a_run(run):
         event("switch", 1.75, "m", "kind", 0.25, 640.0, True),
         event("kv_move", 3.5, "n", "b", 0.5, 256.0, False),
     ]
-    assert tables["costs"].iloc[0].to_dict() == {
+    assert costs_table(log.costs).iloc[0].to_dict() == {
         "model": "m",
         "prefill_floor_s": 0.0,
         "prefill_base_s": 1e-3,
@@ -196,12 +192,12 @@ def event(kind, time, model, type_, seconds, nbytes, prefetched):
 
 
 def test_shapes_are_ordered_by_their_blocks(run):
-    pool = live_pool(run.pool)
+    pool = pool_table(run.pool)
     assert pool["shape"].tolist() == ["S1", "S0", "S1"]
     assert pool["node"].tolist() == [0, 0, 1]
     assert pool["used_bytes"].tolist() == [512, 0, 1024]
 
 
 def test_a_run_without_events_has_empty_tables(run):
-    assert live_pool([]).columns.tolist() == live_pool(run.pool).columns.tolist()
-    assert len(live_pool([])) == 0
+    assert pool_table([]).columns.tolist() == pool_table(run.pool).columns.tolist()
+    assert len(pool_table([])) == 0

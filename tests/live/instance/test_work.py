@@ -45,6 +45,9 @@ def test_prefill_gives_one_token_and_decode_the_rest(machine, script, events, ma
     assert prefill.switch_s > 0
     assert prefill.start <= prefill.end <= decode.start < decode.end
     assert (decode.steps, decode.finished, decode.switch_s) == (11, specs, None)
+    for outcome in (prefill, decode):
+        assert 0 < outcome.busy_s <= outcome.end - outcome.start
+    assert decode.step_s == decode.busy_s / 11
     assert [events.tokens(r.spec.id) for r in requests] == expected
     assert [e.reason for e in events.of(Finished)] == ["length", "length"]
     (switched,) = events.of(Switched)

@@ -9,20 +9,21 @@ from functools import partial
 from pathlib import Path
 from threading import Timer
 
-import pandas as pd
 import pytest
-from hydra import compose, initialize_config_dir
 
 from aegaeon.core import ModelSpec
 from aegaeon.errors import UserError
-from aegaeon.experiment.config import SwitchCostBackend, from_hydra
+from aegaeon.experiment.compose import composed
+from aegaeon.experiment.config import SwitchCostBackend
+from aegaeon.experiment.execute import execute
 from aegaeon.experiment.plan import plan
 from aegaeon.live.measure.switch_cost import run as switch_cost
 from aegaeon.live.measure.switch_cost.run import STAGES, switch_costs
 from aegaeon.live.measure.switch_cost.samples import MIN_MODELS, SwitchSample
 from aegaeon.live.options import SwitchCostOptions
-from aegaeon.paths import CONF
 from aegaeon.results.schema import ROWS
+from aegaeon.runlog import StageCost
+from aegaeon.scoring.tables import stages_table
 from aegaeon.signals import stoppable
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -69,7 +70,7 @@ def slow(*_):
 def test_lines_are_in_the_order_of_the_optimisations(monkeypatch, tmp_path):
     first = [SwitchSample(way, "m1", 0.5, 64) for way in STAGES]
     monkeypatch.setattr(switch_cost, "_measure", lambda *_: [first, first[:1]])
-    table = switch_costs(MODELS, SwitchCostOptions(), tmp_path)
+    table = stages_table(switch_costs(MODELS, SwitchCostOptions(), tmp_path))
     assert table["order"].tolist() == [*range(len(STAGES)), 0]
     assert table["stage"][:7].tolist()[-3:] == ["packed arena", "prefetched", "memcpy"]
     assert table["round"].tolist() == [0] * len(STAGES) + [1]
@@ -78,17 +79,15 @@ def test_lines_are_in_the_order_of_the_optimisations(monkeypatch, tmp_path):
 
 
 def test_the_stored_row_is_of_a_run_that_serves_nothing(monkeypatch):
-    from aegaeon.experiment import plan as experiment
     from aegaeon.live.preflight import machine
 
-    lines = pd.DataFrame({"stage": ["memcpy"]})
+    stages = [StageCost("memcpy", 6, "tiny-qwen2", 0.5, 64, "one copy")]
     monkeypatch.setattr(machine, "check_packages", lambda _: None)
-    monkeypatch.setattr(switch_cost, "switch_costs", lambda *_: lines)
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = from_hydra(compose("config", overrides=["~local", "experiment=live_fig07"]))
+    monkeypatch.setattr(switch_cost, "switch_costs", lambda *_: stages)
+    config = composed(["~local", "experiment=live_fig07"])
     assert isinstance(config.backend, SwitchCostBackend)
-    result = experiment.run(plan(config, 0))
-    assert result.tables["stages"] is lines
+    result = execute(plan(config, 0))
+    assert result.tables["stages"].iloc[0].to_dict()["bytes"] == 64
     stamp = {"config_hash": "0" * 16, "git_sha": "x", "machine": "m", "wall_s": 1.0}
     row = ROWS.row(dict.fromkeys(ROWS.names) | dict(result.row) | stamp, Path("row"))
     assert (row["requests"], row["tokens"], row["source"]) == (0, 0, "live")

@@ -4,20 +4,11 @@ import json
 
 import pytest
 
-from aegaeon.live.measure.targets.__main__ import main
 from aegaeon.live.measure.targets.numbers import Number, in_turns, show, store
 
 LESS = Number("a", 1.2, "s", at_most=1.0, details="here")
 MORE = Number("b", 0.98, at_least=0.97)
 ONLY = Number("c", 7.0)
-BAD = [
-    "--rounds=0",
-    "--models=2",
-    "--megabytes=0",
-    "--only x",
-    "--store --only kv",
-    "--store --out=x",
-]
 
 
 def test_a_number_knows_its_target() -> None:
@@ -64,21 +55,13 @@ def test_numbers_are_stored_with_the_machine_and_shown(tmp_path, capsys) -> None
     ]
 
 
-@pytest.mark.parametrize("argument", BAD)
-def test_bad_arguments_are_refused(argument, capsys) -> None:
-    with pytest.raises(SystemExit) as stopped:
-        main(argument.split())
-    assert stopped.value.code == 2
-    assert "error: " in capsys.readouterr().err
-
-
 @pytest.mark.live
-def test_copies_are_measured(tmp_path, capsys) -> None:
+def test_copies_are_measured(tmp_path) -> None:
     pytest.importorskip("torch")
+    from aegaeon.live.measure.targets.measured import measured
+
     path = tmp_path / "n.json"
-    main(
-        ["--device=cpu", "--only", "weights", "kv", "--rounds=2", "--megabytes=8", f"--out={path}"]
-    )
+    measured("cpu", ("weights", "kv"), 2, 8, 3, path)
     numbers = json.loads(path.read_text())["numbers"]
     assert [n["name"] for n in numbers] == [
         "weight switch / memcpy",
@@ -89,7 +72,6 @@ def test_copies_are_measured(tmp_path, capsys) -> None:
         "KV restore / memcpy, 256 KiB blocks in 8 layers",
     ]
     assert all(n["value"] > 0 for n in numbers)
-    assert str(path) in capsys.readouterr().out
 
 
 @pytest.mark.live

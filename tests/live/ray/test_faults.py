@@ -20,6 +20,7 @@ from tests.support.live_market import (
     leftovers,
     ours,
     requests,
+    serve,
 )
 
 pytest.importorskip("ray")
@@ -59,11 +60,11 @@ def disturbed(system, plan, wanted, killer, folder, **options):
     """Run with kills; check that nothing is lost and nothing stays behind; return the run."""
     import ray
 
-    from aegaeon.live.backend import prompts, run_live
+    from aegaeon.live.backend import prompts
 
     before = leftovers()
     live = LiveOptions(kv_bytes=KV_BYTES, calibrate=False, **options)
-    done = run_live(system, plan, wanted, live, folder / "run", seed=4, progress=killer)
+    done = serve(system, plan, wanted, live, folder / "run", seed=4, progress=killer)
     assert [track.failure for track in done.tracks] == [None] * len(wanted)
     expected = alone(plan, prompts(wanted, seed=4), folder)
     assert {t.request.id: t.tokens for t in done.tracks} == expected

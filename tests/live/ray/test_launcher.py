@@ -6,8 +6,9 @@ import stat
 import sys
 
 import pytest
+from click.testing import CliRunner
 
-from aegaeon.cli import main
+from aegaeon.cli import cli
 from aegaeon.errors import UserError
 from aegaeon.live.auth import use_auth
 from aegaeon.live.ray.launcher import check_port, is_local
@@ -34,17 +35,22 @@ def notes(tmp_path, monkeypatch):
     return install
 
 
+def aegaeon(*arguments):
+    return CliRunner().invoke(cli, arguments)
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("", 0))
         return probe.getsockname()[1]
 
 
-def test_a_cluster_is_started_head_first_with_one_token_for_all(notes, capsys):
+def test_a_cluster_is_started_head_first_with_one_token_for_all(notes):
     read, here = notes(), socket.gethostname()
     port = free_port()
-    arguments = ["cluster", here, "far", "--slots", "2", "--cpu", "--run", "--port", str(port)]
-    assert main(arguments) == 0
+    cluster = ("cluster", here, "far", "--slots", "2", "--cpu", "--run", "--port", str(port))
+    done = aegaeon(*cluster)
+    assert done.exit_code == 0
     token, shown, given, secret, head, worker = read()
     assert token == "ray get-auth-token --generate"
     assert shown == "ray get-auth-token"
@@ -53,30 +59,30 @@ def test_a_cluster_is_started_head_first_with_one_token_for_all(notes, capsys):
     assert head.startswith(f"ray start --head --port={port}")
     assert "ssh -o BatchMode=yes far" in worker
     assert f"--address={here}:{port}" in worker
-    printed = capsys.readouterr().out
-    assert printed.count("ray start") == 2
-    assert "secret" not in printed
+    assert done.stdout.count("ray start") == 2
+    assert "secret" not in done.output
 
 
-def test_the_first_failure_stops_with_a_message(notes, capsys):
+def test_the_first_failure_stops_with_a_message(notes):
     read = notes(fails="start --head")
     port = free_port()
-    code = main(["cluster", socket.gethostname(), "far", "--run", "--port", str(port)])
-    assert code != 0
+    done = aegaeon("cluster", socket.gethostname(), "far", "--run", "--port", str(port))
+    assert done.exit_code == 2
     assert not any("--address" in line for line in read())
-    said = capsys.readouterr()
-    assert "ended with 3: no such thing" in " ".join((said.out + said.err).split())
+    assert "ended with 3: no such thing" in done.stderr
 
 
 def test_a_cluster_is_stopped_workers_first(notes):
     read = notes()
-    assert main(["cluster", "localhost", "far", "--stop", "--run", "--setup", "true"]) == 0
+    stop = ("cluster", "localhost", "far", "--stop", "--run", "--setup", "true")
+    assert aegaeon(*stop).exit_code == 0
     assert read() == ["ssh -o BatchMode=yes far true && ray stop", "ray stop"]
 
 
-def test_without_run_lines_are_only_printed(capsys):
-    assert main(["cluster", "a", "b", "--stop"]) == 0
-    assert capsys.readouterr().out.splitlines() == ["b: ray stop", "a: ray stop"]
+def test_without_run_lines_are_only_printed():
+    done = aegaeon("cluster", "a", "b", "--stop")
+    assert done.exit_code == 0
+    assert done.stdout.splitlines() == ["b: ray stop", "a: ray stop"]
 
 
 def test_a_port_in_use_is_a_message(notes):
@@ -91,10 +97,10 @@ def test_a_port_in_use_is_a_message(notes):
     check_port("localhost", port)
 
 
-def test_a_head_that_others_cannot_reach_is_refused(capsys):
-    assert main(["cluster", "localhost", "far"]) != 0
-    said = capsys.readouterr()
-    assert "head called localhost" in " ".join((said.out + said.err).split())
+def test_a_head_that_others_cannot_reach_is_refused():
+    done = aegaeon("cluster", "localhost", "far")
+    assert done.exit_code == 2
+    assert "head called localhost" in done.stderr
 
 
 def test_hosts_of_this_machine():

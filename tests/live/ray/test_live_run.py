@@ -6,11 +6,12 @@ from dataclasses import asdict
 import pytest
 
 from aegaeon.core import Stage
-from aegaeon.experiment.live_tables import PARTS, as_simulation, live_tables
+from aegaeon.live.control.log import run_log
 from aegaeon.live.options import LiveOptions
 from aegaeon.policy.system import Aegaeon
-from aegaeon.scoring.tables import score_simulation, summary
-from tests.support.live_market import KV_BYTES, alone, deployment, leftovers, ours, requests
+from aegaeon.scoring.score import score_run
+from aegaeon.scoring.tables import PARTS, events_table, pool_table, requests_table, summary
+from tests.support.live_market import KV_BYTES, alone, deployment, leftovers, ours, requests, serve
 
 pytest.importorskip("ray")
 pytest.importorskip("vllm")
@@ -26,13 +27,12 @@ def plan():
 
 @pytest.fixture(scope="module")
 def run(plan, tmp_path_factory):
-    from aegaeon.live.backend import run_live
 
     before = leftovers()
     folder = tmp_path_factory.mktemp("run")
     system = Aegaeon(prefill=1, decode=1, qmax_s=0.05)
     options = LiveOptions(kv_bytes=KV_BYTES)
-    done = run_live(system, plan, requests(MODELS, COUNT, 0.05), options, folder, seed=5)
+    done = serve(system, plan, requests(MODELS, COUNT, 0.05), options, folder, seed=5)
     return done, folder, before
 
 
@@ -104,23 +104,22 @@ def test_the_host_pool_is_watched(run):
 
 def test_a_live_run_is_scored_and_stored_like_a_simulated_one(run, plan):
     done, *_ = run
-    simulation = as_simulation(done, plan.costs)
-    scores = score_simulation(simulation, plan.slo)
-    row = summary(simulation, scores, 1.0)
+    log, types = run_log(done), {model.name: model.type for model in plan.models}
+    scores = score_run(log, plan.slo)
+    row = summary(log, scores, 1.0)
     assert (row["requests"], row["finished"], row["failed"]) == (COUNT, COUNT, 0)
     assert row["switches"] == len(done.switches) > 4
     assert 0 < row["ttft_p50_s"] < 30
-    tables = live_tables(done, simulation, scores, plan.models)
-    table = tables["requests"]
+    table = requests_table(log, scores, types)
     assert set(table["type"]) == {"tiny-qwen2", "tiny-llama"}
     assert (table[list(PARTS)] >= 0).all(axis=None)
     assert (table["sent_s"] >= table["arrival_s"]).all()
     assert (table["first_token_s"] <= table["finish_s"]).all()
     assert set(table["status"]) == {"finished"}
-    events = tables["events"]
+    events = events_table(log, types)
     assert (events.loc[events.kind == "switch", "bytes"] > 0).all()
     assert len(events) == len(done.switches) + len(done.moves)
-    assert set(tables["pool"]["shape"]) == {"S0", "S1"}
+    assert set(pool_table(log.pool)["shape"]) == {"S0", "S1"}
 
 
 def test_each_instance_has_a_log(run):

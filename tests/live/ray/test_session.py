@@ -11,7 +11,7 @@ from aegaeon.live.options import LiveOptions
 from aegaeon.live.preflight.fingerprint import fingerprint
 from aegaeon.policy.system import Aegaeon
 from baselines.serverlessllm.ours import ServerlessLLM
-from tests.support.live_market import KV_BYTES, deployment, leftovers, ours, requests
+from tests.support.live_market import KV_BYTES, deployment, leftovers, ours, requests, serve
 
 pytest.importorskip("ray")
 pytest.importorskip("vllm")
@@ -98,15 +98,13 @@ def test_devices_in_use_are_waited_for_and_then_refused():
 
 
 def test_a_missing_checkpoint_is_a_message(tmp_path):
-    from aegaeon.live.backend import run_live
 
     options = LiveOptions(kv_bytes=KV_BYTES, checkpoints={"tiny-qwen2": str(tmp_path / "none")})
     with pytest.raises(UserError, match=r"model m0: .*none holds no config.json"):
-        run_live(ServerlessLLM(), deployment(1, 1), requests(1, 2, 0.0), options, tmp_path)
+        serve(ServerlessLLM(), deployment(1, 1), requests(1, 2, 0.0), options, tmp_path)
 
 
 def test_an_instance_that_dies_ends_the_run_if_asked_to(tmp_path):
-    from aegaeon.live.backend import run_live
     from aegaeon.live.control.tracks import LiveError
 
     def kill(sent: int) -> None:
@@ -116,7 +114,7 @@ def test_an_instance_that_dies_ends_the_run_if_asked_to(tmp_path):
 
     before = leftovers()
     with pytest.raises(LiveError, match=r"instance 0 \(full\) died .*\.log; \d+ requests"):
-        run_live(
+        serve(
             ServerlessLLM(),
             deployment(1, 1),
             requests(1, 8, 0.1),

@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.live, pytest.mark.slow]
 
 ROOT = Path(__file__).parents[3]
 RUN = ("experiment=live_kick", "workload.duration_s=60")
-SWEEP = ("-m", "experiment=live_compare")
+SWEEP = ("experiment=live_compare",)
 
 
 class Command:
@@ -29,7 +29,8 @@ class Command:
         command = [
             sys.executable,
             "-m",
-            "aegaeon.experiment.hydra_job",
+            "aegaeon",
+            "run",
             *arguments,
             "tracking.uri=none",
         ]

@@ -11,7 +11,7 @@ import pytest
 
 from aegaeon.live.options import LiveOptions
 from aegaeon.policy.system import Aegaeon
-from tests.support.live_market import KV_BYTES, alone, deployment, leftovers, ours, requests
+from tests.support.live_market import KV_BYTES, alone, deployment, leftovers, ours, requests, serve
 
 pytest.importorskip("ray")
 pytest.importorskip("vllm")
@@ -43,20 +43,20 @@ def address(tmp_path):
 def test_requests_cross_from_node_to_node(address, tmp_path):
     from dataclasses import replace
 
-    from aegaeon.live.backend import prompts, run_live
+    from aegaeon.live.backend import prompts
 
     before = leftovers()
     plan = replace(deployment(2, gpus=2), gpus_per_node=1)
     options = LiveOptions(address=address, kv_bytes=KV_BYTES)
     system = Aegaeon(prefill=1, decode=1, qmax_s=0.05)
     wanted = requests(2, 10, 0.05)
-    done = run_live(system, plan, wanted, options, tmp_path / "run", seed=2)
+    done = serve(system, plan, wanted, options, tmp_path / "run", seed=2)
     expected = alone(plan, prompts(wanted, seed=2), tmp_path)
     assert {t.request.id: t.tokens for t in done.tracks} == expected
     # Every prompt's KV went to the other node and nothing was computed twice there.
     handed = [track for track in done.tracks if track.due > 1]
-    assert sorted(carry.request for _, carry in done.carries) == [t.request.id for t in handed]
-    assert {instance for instance, _ in done.carries} == {1}
+    assert sorted(t.request for t in done.transfers) == [t.request.id for t in handed]
+    assert {t.instance for t in done.transfers} == {1}
     assert all(carry.kv is not None and carry.nbytes > 0 for _, carry in done.carries)
     sizes = [carry.nbytes for _, carry in done.carries]
     assert sum([move.in_bytes for instance, move in done.moves if instance == 1]) >= sum(sizes)

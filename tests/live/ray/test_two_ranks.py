@@ -6,7 +6,16 @@ import pytest
 
 from aegaeon.live.options import LiveOptions
 from aegaeon.policy.system import Aegaeon
-from tests.support.live_market import KV_BYTES, alone, deployment, leftovers, model, ours, requests
+from tests.support.live_market import (
+    KV_BYTES,
+    alone,
+    deployment,
+    leftovers,
+    model,
+    ours,
+    requests,
+    serve,
+)
 
 pytest.importorskip("ray")
 pytest.importorskip("vllm")
@@ -16,7 +25,7 @@ MODELS, COUNT = 2, 10
 
 
 def test_tokens_are_those_of_each_model_alone_and_nothing_stays_behind(tmp_path):
-    from aegaeon.live.backend import prompts, run_live
+    from aegaeon.live.backend import prompts
 
     before = leftovers()
     # In 32 bits a sum's order decides no token.
@@ -26,7 +35,7 @@ def test_tokens_are_those_of_each_model_alone_and_nothing_stays_behind(tmp_path)
     system = Aegaeon(prefill=1, decode=1, qmax_s=0.1)
     options = LiveOptions(kv_bytes=KV_BYTES, calibrate=False)
     todo = requests(MODELS, COUNT, 0.2)
-    done = run_live(system, plan, todo, options, tmp_path / "run", seed=5)
+    done = serve(system, plan, todo, options, tmp_path / "run", seed=5)
     expected = alone(replace(plan, models=tuple(one_rank)), prompts(todo, seed=5), tmp_path)
     assert {track.request.id: track.tokens for track in done.tracks} == expected
     assert {spec.tp for spec in done.fleet} == {2}

@@ -1,1 +1,1 @@
-"""Figure 7: what a change of model costs on one device, way by way."""
+"""Figure 7: the cost of a model switch on one device, for each way to do it."""

@@ -1,7 +1,7 @@
-"""What a change of model costs, before and after each optimisation (paper figure 7).
+"""The cost of a model switch, before and after each optimisation (paper figure 7).
 
-From a new process with a plain engine to a prefetched switch, and one memcpy of the same bytes as
-the physical limit; every round measures all of them, in processes that do nothing else.
+The ways range from a new process with a plain engine to a prefetched switch. One memcpy of the same
+bytes is the physical limit. Every round measures all ways, in processes that do nothing else.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
-import pandas as pd
 from rich.console import Console
 from rich.progress import Progress
 
@@ -32,6 +31,7 @@ from aegaeon.live.measure.switch_cost.worker import (
 )
 from aegaeon.live.memory.cleanup import remove_leftovers
 from aegaeon.live.options import SwitchCostOptions
+from aegaeon.runlog import StageCost
 
 T = TypeVar("T")
 
@@ -48,11 +48,11 @@ STAGES = {
 
 def switch_costs(
     models: Sequence[ModelSpec], options: SwitchCostOptions, folder: Path
-) -> pd.DataFrame:
-    """Return one line a measurement: stage, order, model (its type), seconds, bytes, note, round.
+) -> list[StageCost]:
+    """Return every measurement, by round.
 
-    What the processes print goes to `folder`/logs. Raises UserError for models that cannot be
-    loaded, or a process that died.
+    The output of the processes goes to `folder`/logs. Raises UserError for models that cannot be
+    loaded, and for a process that died.
     """
     if len(models) < MIN_MODELS or options.rounds < 1 or options.repeats < 1:
         raise UserError(
@@ -65,9 +65,9 @@ def switch_costs(
     except BrokenProcessPool as error:
         raise UserError(f"backend: a process of switch_cost died; see {log}") from error
     finally:
-        # A process that was killed could not remove its memory.
+        # A killed process has left shared memory.
         remove_leftovers()
-    return _table(rounds, {model.name: model.type for model in models})
+    return _stages(rounds, {model.name: model.type for model in models})
 
 
 def _measure(
@@ -96,7 +96,7 @@ def _measure(
 
 @contextmanager
 def _keeper(log: Path) -> Iterator[ProcessPoolExecutor]:
-    """Give a process that keeps the engines from one round to the next."""
+    """Yield a process that keeps the engines from one round to the next."""
     with _new_process(log) as process:
         try:
             yield process
@@ -113,13 +113,13 @@ def _in_new_process(
 
 
 def _result(future: Future[T]) -> T:
-    """Wait for a process's result; who is told to stop meanwhile kills the process."""
+    """Wait for a process's result; kill the process if a signal interrupts the wait."""
     try:
         return future.result()
     except Exception:
         raise
     except BaseException:
-        # It would make its engine first, which takes long.
+        # A process that is not killed finishes its engine first, which takes long.
         for process in multiprocessing.active_children():
             process.kill()
         raise
@@ -130,19 +130,18 @@ def _new_process(log: Path) -> ProcessPoolExecutor:
     return ProcessPoolExecutor(1, context, write_output_to, (log,))
 
 
-def _table(rounds: Sequence[Sequence[SwitchSample]], types: dict[str, str]) -> pd.DataFrame:
+def _stages(rounds: Sequence[Sequence[SwitchSample]], types: dict[str, str]) -> list[StageCost]:
     order = {way: i for i, way in enumerate(STAGES)}
-    lines = [
-        {
-            "stage": STAGES[sample.way][0],
-            "order": order[sample.way],
-            "model": types[sample.model],
-            "seconds": sample.seconds,
-            "bytes": sample.nbytes,
-            "note": STAGES[sample.way][1],
-            "round": i,
-        }
+    return [
+        StageCost(
+            stage=STAGES[sample.way][0],
+            order=order[sample.way],
+            model=types[sample.model],
+            seconds=sample.seconds,
+            nbytes=sample.nbytes,
+            note=STAGES[sample.way][1],
+            round=i,
+        )
         for i, samples in enumerate(rounds)
         for sample in samples
     ]
-    return pd.DataFrame(lines)

@@ -1,4 +1,7 @@
-"""What is measured of a change of model, and on which models; light, as new processes import it."""
+"""The samples of a model switch, and the measured models.
+
+New processes import this module, so its imports are few.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ from dataclasses import dataclass
 
 from aegaeon.core import ModelSpec
 
-# Two weight slots must be full of others before each switch.
+# Before each switch two other models must fill both weight slots.
 MIN_MODELS = 3
 
 
@@ -22,7 +25,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class SwitchSample:
-    """One measurement of one way (a key of `run.STAGES`) for a model to get ready."""
+    """One measurement of one way (a key of `run.STAGES`) to get a model ready, in seconds."""
 
     way: str
     model: str

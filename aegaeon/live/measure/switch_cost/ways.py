@@ -32,7 +32,7 @@ _SLAB_BYTES = 1 << 20
 def candidates(
     models: Sequence[ModelSpec], options: SwitchCostOptions, folder: Path
 ) -> list[Candidate]:
-    """Return every model with its checkpoint; random ones are written below `folder`."""
+    """Return every model with its checkpoint; random models are written below `folder`."""
     found = []
     for i, spec in enumerate(models):
         given = options.checkpoints.get(spec.type)
@@ -65,11 +65,11 @@ class SwitchBench:
         self._scattered = {name: self._copies(name) for name in self._found}
         self._target = device.reserve(slot)
         self._turn = 0
-        # The first time touches the memory for the first time.
+        # One measurement is dropped, because pages are slow when first touched.
         self.measure()
 
     def measure(self) -> list[SwitchSample]:
-        """Measure every way once for every model, beginning with another one each time."""
+        """Measure every way once for every model; each call begins with the next model."""
         names = list(self._found)
         at, self._turn = self._turn % len(names), self._turn + 1
         samples = []
@@ -95,13 +95,13 @@ class SwitchBench:
         return ModelEngine(candidate.spec.name, Path(candidate.path), self._pool, made)
 
     def _copies(self, name: str) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        """Return the model's tensors, each with an ordinary host copy; tied ones once."""
+        """Return the model's tensors, each with an ordinary host copy; tied tensors occur once."""
         self._pool.activate(name)
         named = self._pool.module(name).state_dict(keep_vars=True)
         return [(tensor, tensor.detach().to("cpu", copy=True)) for tensor in named.values()]
 
     def _ways(self, name: str) -> dict[str, Callable[[], object]]:
-        """Return ways to fill the active model's tensors with what they hold already."""
+        """Return ways to fill the active model's tensors with the same values again."""
         packed = self._pool.packed(name)
         target = self._target[: packed.numel()]
         return {

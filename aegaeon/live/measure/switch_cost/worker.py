@@ -1,6 +1,6 @@
-"""The part of `switch_cost.py` that runs in processes of its own: engines leave state in theirs.
+"""The functions of `run` that run in other processes, because engines leave state behind.
 
-Light until a function runs: a new process must not have paid for imports that it is to measure.
+torch and vLLM are imported inside functions only, because a new process measures the imports.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _benches: list[SwitchBench] = []
 
 
 def fresh_engine(candidate: Candidate, options: SwitchCostOptions) -> list[SwitchSample]:
-    """Do in this new process what a plain deployment does: import vLLM, load a model's engine."""
+    """Import vLLM and load a model's engine, as a plain deployment does in a new process."""
     imported_s, ready_s = load_afresh(candidate.path, candidate.dtype, candidate.max_len, options)
     size = int(candidate.spec.weight_bytes)
     return [
@@ -33,9 +33,9 @@ def fresh_engine(candidate: Candidate, options: SwitchCostOptions) -> list[Switc
 def open_bench(
     models: Sequence[ModelSpec], options: SwitchCostOptions, folder: Path
 ) -> list[Candidate]:
-    """Find or build the checkpoints (below `folder`) and make an engine per model in this process.
+    """Find or build the checkpoints (below `folder`), and make an engine per model in this process.
 
-    Returns what was made. Raises UserError for a model that cannot be loaded.
+    Returns the models with their checkpoints. Raises UserError for a model that cannot be loaded.
     """
     from aegaeon.live.measure.switch_cost.ways import SwitchBench, candidates
 
@@ -45,11 +45,11 @@ def open_bench(
 
 
 def measure_round(repeats: int) -> list[SwitchSample]:
-    """Measure `repeats` times every way that needs no new engine."""
+    """Measure `repeats` times each way that needs no new engine."""
     return [sample for _ in range(repeats) for sample in _benches[0].measure()]
 
 
 def close_bench() -> None:
-    """Give shared memory back."""
+    """Remove the shared memory of `open_bench`."""
     while _benches:
         _benches.pop().close()

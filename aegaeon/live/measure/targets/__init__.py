@@ -1,10 +1,10 @@
-"""The live backend's targets, measured: `python -m aegaeon.live.measure.targets`.
+"""The live backend's targets, measured on this machine: `aegaeon bench live`.
 
-All are ratios or small absolute times within one process, taken in interleaved rounds, so the same
-command says on any machine whether they are reached.
+All targets are ratios or small absolute times within one process, measured in interleaved rounds.
+The same command therefore judges them on any machine.
 """
 
-from pathlib import Path
+from aegaeon import paths
 
-STORED = Path("runs/stored/bench/live.json")
-"""Where numbers are kept for `aegaeon claims`."""
+STORED = paths.STORED / "bench" / "live.json"
+"""The stored numbers that `aegaeon claims` reads."""

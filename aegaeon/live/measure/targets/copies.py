@@ -1,4 +1,4 @@
-"""Weight switches and KV restores against one memcpy of as many bytes."""
+"""Weight switches and KV restores against one memcpy of the same bytes."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ from aegaeon.live.memory.kv_pool import KvPool
 from aegaeon.live.memory.shared import SharedDirectory
 
 KV_TARGET = 1.25
-# Half of an arena's blocks move, as many bytes whatever the block.
+# Half of an arena's blocks move: the same bytes for every block size.
 _MOVED_BYTES = 32 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class Blocks:
-    """KV blocks of `block_bytes`, in `layers` pieces that lie apart in the arena."""
+    """KV blocks of `block_bytes`, each in `layers` separate pieces of the arena."""
 
     block_bytes: int
     layers: int = 1
 
     @property
     def moved(self) -> int:
-        """How many blocks move."""
+        """The number of blocks that move."""
         return _MOVED_BYTES // self.block_bytes
 
     @property
     def count(self) -> int:
-        """How many blocks an engine has: twice as many as move, and the null block."""
+        """The number of blocks of an engine: twice `moved`, and the null block."""
         return 2 * self.moved + 1
 
     @property
@@ -56,12 +56,12 @@ class Blocks:
         return f"{self.block_bytes >> 10} KiB blocks{apart}"
 
 
-# From 16 tokens of a tiny model to a large one's; vLLM's cache on a CPU has its layers apart.
+# From 16 tokens of a tiny model to those of a large one; on a CPU, vLLM's cache separates layers.
 KV_BLOCKS = (Blocks(32 << 10), Blocks(256 << 10), Blocks(1 << 20), Blocks(256 << 10, layers=8))
 
 
 def weights(device: Device, nbytes: int, rounds: int) -> list[Number]:
-    """Return a switch and a prefetched switch of models of about `nbytes`."""
+    """Return the ratios of a switch and a prefetched switch, for models of about `nbytes`."""
     times = measure_switches(device, nbytes, rounds)
     on = f"{times.nbytes / 1e6:.0f} MB; memcpy {times.nbytes / times.memcpy_s / 1e9:.1f} GB/s"
     return [
@@ -76,7 +76,7 @@ def weights(device: Device, nbytes: int, rounds: int) -> list[Number]:
 
 
 def kv_restore(device: Device, rounds: int, blocks: Blocks) -> Number:
-    """Return a restore of scattered KV blocks from the host pool, relative to their memcpy."""
+    """Return the ratio of a restore of scattered KV blocks from the host pool to a memcpy."""
     moves: list[KvMove] = []
     with SharedDirectory.create("bench-kv") as shared:
         pool = KvPool.create(shared, 2 * _MOVED_BYTES, 2, device)

@@ -1,4 +1,4 @@
-"""Many engines in one process: how soon one is ready, what memory it takes, what moves."""
+"""Many engines in one process: start time, memory, and KV bytes moved."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from aegaeon.live.vllm.model_engine import ModelEngine
 
 READY_TARGET_S = 1.0
 GROWTH_TARGET_MIB = 50.0
-# A few megabytes each, so that weights are told from what an engine takes beside them.
+# A few megabytes each, so that weights stand out from an engine's other memory.
 _MODEL = TinyModel("bench", "qwen2", layers=4, heads=8, ffn=1024)
 _TURNS = 3
 _FIRST = 2
@@ -34,7 +34,7 @@ _RESIDENT = re.compile(r"^Rss(?:Anon|File|Shmem):\s+(\d+) kB", re.M)
 def device_pool(
     device: Device, *, slot_bytes: int, kv_bytes: int, host_kv_bytes: int = 64 << 20
 ) -> Iterator[DevicePool]:
-    """Yield a device's memory beside a node's host memory, all of it given back at the end."""
+    """Yield a device's memory and a node's host memory; all is released after the block."""
     with SharedDirectory.create("bench") as shared:
         cache = WeightCache(shared, 4 << 30, device)
         host_kv = KvPool.create(shared, host_kv_bytes, 1, device)
@@ -45,7 +45,7 @@ def device_pool(
 
 
 def many(device: Device, folder: Path, count: int) -> list[Number]:
-    """Return how `count` engines of one architecture start, grow and take turns."""
+    """Return the start time, the memory and the moved KV of `count` engines of one architecture."""
     models = [replace(_MODEL, name=f"bench-{seed}", seed=seed) for seed in range(count)]
     paths = [model.build(folder) for model in models]
     options = replace(tiny_options(_MODEL), max_num_seqs=16)
@@ -77,7 +77,7 @@ def many(device: Device, folder: Path, count: int) -> list[Number]:
 
 
 def resident_bytes() -> int:
-    """Return what this process has in memory: its own, mapped files, shared memory."""
+    """Return the resident bytes of this process: anonymous, mapped files and shared memory."""
     gc.collect()
     status = Path("/proc/self/status").read_text()
     return sum([int(kibibytes) for kibibytes in _RESIDENT.findall(status)]) * 1024

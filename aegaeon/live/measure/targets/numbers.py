@@ -1,4 +1,4 @@
-"""What a number to reach is, and how a set of them is shown and stored."""
+"""Measured numbers with targets, and how they are shown and stored."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ _Taken = TypeVar("_Taken")
 
 @dataclass(frozen=True, slots=True)
 class Number:
-    """A measured `value` in `unit` (empty: a ratio); `at_most` or `at_least` is its target, if any.
+    """A measured `value` in `unit` (empty: a ratio); `at_most` or `at_least` is the target, if any.
 
-    `details` says what it was measured on.
+    `details` describes the measured objects.
     """
 
     name: str
@@ -43,16 +43,16 @@ class Number:
 
     @property
     def reached(self) -> bool | None:
-        """Whether the target is reached; None if there is none."""
+        """Whether the target is reached; None without a target."""
         if self.at_most is not None:
             return self.value <= self.at_most
         return None if self.at_least is None else self.value >= self.at_least
 
 
 def in_turns(ways: Mapping[str, Callable[[], _Taken]], rounds: int) -> dict[str, list[_Taken]]:
-    """Return what each way gave in each of `rounds` rounds, after one round to warm up.
+    """Return the results of each way in `rounds` rounds, after one round to warm up.
 
-    What runs first finds colder caches: each way takes its turn at it.
+    The first way of a round finds colder caches, so the order rotates.
     """
     names = list(ways)
     taken: dict[str, list[_Taken]] = {name: [] for name in names}
@@ -66,7 +66,7 @@ def in_turns(ways: Mapping[str, Callable[[], _Taken]], rounds: int) -> dict[str,
 
 
 def machine() -> dict[str, object]:
-    """Return what the numbers depend on: the machine, its load, and versions of everything."""
+    """Return the machine, its load and the installed versions, on which the numbers depend."""
     return {
         **provenance.machine(),
         "load": round(os.getloadavg()[0], 1),

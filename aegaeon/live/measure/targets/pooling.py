@@ -1,4 +1,4 @@
-"""One model, no switch: a live instance against vLLM's own engine, and our share of a step."""
+"""One model, no switch: a live instance against vLLM's own engine; bookkeeping per step."""
 
 from __future__ import annotations
 
@@ -49,14 +49,17 @@ _ROUND = RoundOptions(tbt_s=0.1, qmax_s=0.2, alpha_floor=0.5, prefetch=True)
 
 @dataclass(frozen=True, slots=True)
 class Speed:
-    """Tokens per second, and per second of this process's CPU, which others' load spares."""
+    """Tokens per second, by wall time and by this process's CPU time.
+
+    Other processes' load affects CPU time less.
+    """
 
     wall: float
     cpu: float
 
 
 class _Stopwatch:
-    """Starts when it is made; `speed` is that of `tokens` since then."""
+    """Starts when created; `speed` is for tokens produced since the start."""
 
     def __init__(self) -> None:
         self._began = time.perf_counter(), time.process_time()
@@ -71,7 +74,11 @@ class _Stopwatch:
 
 @dataclass
 class Pooled:
-    """A live instance under Algorithm 2 whose only model is `engine`; notes what its work took."""
+    """A live instance with one model, `engine`, under Algorithm 2.
+
+    `shares` has each run's time outside engine steps, relative to the time inside; `steps` has each
+    run's mean seconds per step.
+    """
 
     pool: DevicePool
     engine: ModelEngine
@@ -94,13 +101,13 @@ class Pooled:
         self._next = 0
 
     def throughput(self, prompts: Sequence[Sequence[int]]) -> Speed:
-        """Serve the prompts together."""
+        """Serve the prompts together; raise RuntimeError if a request fails."""
         self.events.clear()
         watch = _Stopwatch()
         for prompt in prompts:
             self._next += 1
             spec = Request(self._next, self.engine.name, 0.0, len(prompt) - 1)
-            # Its first token was made elsewhere; its KV did not come along.
+            # The first token comes from another instance, without its KV.
             params = {**GREEDY, "max_tokens": OUTPUT + 1}
             first = (prompt[-1],)
             self._instance.accept(
@@ -134,7 +141,7 @@ def own_throughput(engine: LLMEngine, prompts: Sequence[Sequence[int]]) -> Speed
 
 
 def one_model(device: Device, folder: Path, rounds: int) -> list[Number]:
-    """Return throughput relative to vLLM's and the share of our own work, at 16 requests."""
+    """Return throughput relative to vLLM's, and bookkeeping relative to steps, at 16 requests."""
     path = MODEL.build(folder)
     prompts = [[(31 * i + 7 * j) % 499 + 1 for j in range(PROMPT)] for i in range(REQUESTS)]
     with device_pool(device, slot_bytes=256 << 20, kv_bytes=KV_BYTES) as pool:

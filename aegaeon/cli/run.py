@@ -1,0 +1,57 @@
+"""`aegaeon run`, `reproduce` and `validate`: what carries experiments out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from aegaeon.cli.options import FILE, stored_option
+from aegaeon.cli.tree import examples
+
+
+@click.command(context_settings={"ignore_unknown_options": True}, add_help_option=False)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def run(arguments: tuple[str, ...]) -> int:
+    """Run an experiment or one point, by Hydra's command line.
+
+    All arguments go to Hydra as they are; `aegaeon run --help` is Hydra's.
+    """
+    from aegaeon.experiment.hydra_job import run_hydra
+
+    return run_hydra(arguments)
+
+
+@click.command(
+    epilog=examples(
+        "aegaeon reproduce            the four systems of every figure, 5 minutes on 2 cores",
+        "aegaeon reproduce fig13c     one experiment",
+        "aegaeon reproduce --all      the variants and the sensitivity experiments too",
+    )
+)
+@click.argument("names", metavar="[EXPERIMENT]...", nargs=-1)
+@click.option("--all", "everything", is_flag=True, help="Run variants and sensitivity too.")
+@stored_option
+def reproduce(names: tuple[str, ...], everything: bool, stored: Path) -> int:
+    """Run experiments again and compare with the stored rows.
+
+    Runs that have finished before are skipped, so an interrupted command may be repeated. Figures
+    are drawn and claims are judged at the end. The exit code is 0 if every fresh row equals its
+    stored row.
+    """
+    from aegaeon.experiment.reproduce import reproduce as reproduce_all
+
+    return reproduce_all(names, stored, everything=everything)
+
+
+@click.command(epilog=examples("aegaeon validate --data artifact/"))
+@click.option("--data", type=FILE, required=True, help="Folder of the artifact's files.")
+def validate(data: Path) -> None:
+    """Compare the simulator with the public artifact's.
+
+    Both simulate the artifact's own workload files, which are not part of this repository
+    (docs/validation.md).
+    """
+    from aegaeon.experiment.artifact_check import validate as compare
+
+    compare(data)

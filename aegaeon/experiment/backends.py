@@ -1,0 +1,53 @@
+"""What carries a plan out, by the type of the configuration's `backend`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from aegaeon.core import Fleet
+from aegaeon.errors import UserError
+from aegaeon.experiment.config import Backend, Live, Occupancy, Simulated, SwitchCostBackend
+from aegaeon.experiment.live import LiveBackend
+from aegaeon.experiment.measurements import OccupancyModel, SwitchCostMeasurement
+from aegaeon.experiment.planned import Plan, Result
+from aegaeon.experiment.simulated import SimulatedBackend
+
+
+class Runner(Protocol):
+    """Checks plans and carries them out; made from the options of `backend`.
+
+    What a runner needs beyond numpy and pandas is imported when a plan is carried out.
+    """
+
+    def check(self, planned: Plan) -> Fleet:
+        """Refuse what cannot be carried out, before any work; return the plan's instances."""
+        ...
+
+    def execute(
+        self, planned: Plan, progress: Callable[[int], None] | None, folder: Path
+    ) -> Result:
+        """Carry a plan out; `progress` is told how many requests have arrived."""
+        ...
+
+
+# Backends serve the requests of a plan as its system decides.
+BACKENDS: Mapping[type[Backend], Callable[[Any], Runner]] = {
+    Simulated: SimulatedBackend,
+    Live: LiveBackend,
+}
+# A model or a measurement serves none; a configuration names it in the place of a backend.
+MEASUREMENTS: Mapping[type[Backend], Callable[[Any], Runner]] = {
+    Occupancy: OccupancyModel,
+    SwitchCostBackend: SwitchCostMeasurement,
+}
+
+
+def runner(options: Backend) -> Runner:
+    """Return what the configuration's `backend` names; `UserError` for an unknown one."""
+    known = {**BACKENDS, **MEASUREMENTS}
+    if type(options) not in known:
+        names = "simulated, live, occupancy, switch_cost"
+        raise UserError(f"backend: {options.name!r} is not one of {names}")
+    return known[type(options)](options)

@@ -1,0 +1,65 @@
+"""`backend=live`: a plan on vLLM engines under Ray, which are imported when it is carried out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from aegaeon.core import Fleet
+from aegaeon.experiment.config import Live
+from aegaeon.experiment.planned import Plan, Result
+from aegaeon.experiment.scored import scored
+from aegaeon.experiment.sizes import check_sizes
+from aegaeon.live.control.log import run_log
+from aegaeon.live.preflight.checks import check_host, check_types, live_fleet
+from aegaeon.paths import CONF
+from aegaeon.scoring.tables import costs_table, pool_table
+
+
+def known_types() -> list[str]:
+    """Return the model types of conf/model."""
+    return [path.stem for path in (CONF / "model").glob("*.yaml")]
+
+
+class LiveBackend:
+    """Needs vLLM and Ray on this machine, or the address of a Ray cluster."""
+
+    def __init__(self, options: Live) -> None:
+        self._options = options
+
+    def check(self, planned: Plan) -> Fleet:
+        """Lay out the devices; refuse what the configuration alone shows to be impossible."""
+        options, deployment = self._options, planned.deployment
+        check_types(deployment.models, options, known_types())
+        check_host(deployment.models, options)
+        fleet = live_fleet(planned.config.system, deployment, options)
+        check_sizes(planned.arrivals, fleet, deployment.costs)
+        return fleet
+
+    def execute(
+        self, planned: Plan, progress: Callable[[int], None] | None, folder: Path
+    ) -> Result:
+        """Serve the arrivals at their times and score; logs go below `folder`."""
+        from aegaeon.live.auth import use_auth
+        from aegaeon.live.preflight.machine import check_machine
+
+        options, deployment = self._options, planned.deployment
+        check_machine(options, deployment.gpus, deployment.models)
+        use_auth(options.auth)
+        from aegaeon.live.backend import run_live
+
+        log = run_log(
+            run_live(
+                planned.config.system,
+                deployment,
+                planned.fleet,
+                planned.arrivals,
+                options,
+                folder,
+                planned.seed,
+                progress,
+            )
+        )
+        result = scored(planned, log)
+        extra = {"pool": pool_table(log.pool), "costs": costs_table(log.costs)}
+        return Result(result.row | {"source": "live"}, {**result.tables, **extra})

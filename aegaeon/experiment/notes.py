@@ -1,0 +1,91 @@
+"""Notes from the jobs of one `aegaeon run` to the process that started them.
+
+Jobs may run in worker processes. A note is a file in a temporary folder of the starting process, so
+it arrives from any launcher, and it also tells what no run record says: a run that was skipped, and
+a configuration that was refused before it had a run directory.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console, RenderableType
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from aegaeon.files import write_text
+
+Note = dict[str, Any]
+"""A job's `job`, `status`, `label` and `seconds`; with `key` and `row`, or `error` and `user`."""
+
+_FOLDER = "AEGAEON_SWEEP_NOTES"
+_ID = "sweep_id"
+_PER_SECOND = 4
+
+
+def sweep_id() -> str:
+    """Return the id of the sweep that this process works for."""
+    return (Path(os.environ[_FOLDER]) / _ID).read_text()
+
+
+def leave(note: Note) -> None:
+    """Leave a job's note where the process that started the sweep finds it, whole or not at all."""
+    write_text(json.dumps(note), Path(os.environ[_FOLDER]) / f"{uuid.uuid4().hex}.json")
+
+
+@contextmanager
+def collected(bar: bool, runs: int | None = None) -> Iterator[list[Note]]:
+    """Open a sweep; its list of notes is filled when the block ends.
+
+    With `bar`, a progress bar counts the notes up to `runs`, or without an end if that is None.
+    """
+    folder = _folder()
+    for left in folder.iterdir():
+        left.unlink()
+    (folder / _ID).write_text(uuid.uuid4().hex[:12])
+    notes: list[Note] = []
+    with _Bar(folder, runs, disable=not bar):
+        yield notes
+    notes += [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
+
+
+@cache
+def _folder() -> Path:
+    """Return this process's folder for notes; one for all its sweeps, as workers outlive them."""
+    folder = Path(tempfile.mkdtemp(prefix="aegaeon-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    os.environ[_FOLDER] = str(folder)
+    return folder
+
+
+class _Bar(Progress):
+    """A bar that counts the notes in a folder whenever it is drawn."""
+
+    def __init__(self, folder: Path, runs: int | None, disable: bool) -> None:
+        self._notes = folder
+        console = Console(stderr=True)
+        columns = (TextColumn("runs"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        super().__init__(
+            *columns,
+            console=console,
+            transient=True,
+            refresh_per_second=_PER_SECOND,
+            disable=disable or not console.is_terminal,
+        )
+        self.add_task("runs", total=runs)
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        """Count, then draw."""
+        done = sum(name.endswith(".json") for name in os.listdir(self._notes))
+        for task in self.task_ids:
+            self.update(task, completed=done)
+        yield from super().get_renderables()

@@ -1,0 +1,78 @@
+"""A run before and after: the plan that is carried out, and the row and tables that come of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import pandas as pd
+
+from aegaeon.core import Arrival, Deployment, Fleet
+from aegaeon.experiment.config import Config, Market, Trace, Workload
+from aegaeon.results.schema import ROWS
+
+Row = dict[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A run about to start: everything built, everything checked.
+
+    `fleet` is empty for a measurement, which serves no request.
+    """
+
+    config: Config
+    seed: int
+    deployment: Deployment
+    arrivals: tuple[Arrival, ...]
+    fleet: Fleet = ()
+
+    @property
+    def duration_s(self) -> float:
+        """Seconds of traffic: the workload's, or up to the last arrival of a whole trace."""
+        return self.config.workload.duration_s or self.arrivals[-1].request.arrival or 1.0
+
+    @property
+    def types(self) -> dict[str, str]:
+        """Each model's type, by the model's name."""
+        return {model.name: model.type for model in self.deployment.models}
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """A finished run: its stored row and its tables by file stem."""
+
+    row: Row
+    tables: Mapping[str, pd.DataFrame]
+
+
+def nominal_rate(workload: Workload) -> float:
+    """Return the requests/s of one model that a workload asks for; 0 if a file says it."""
+    if isinstance(workload, Market):
+        return workload.rate_rps
+    return workload.rate_rps * workload.rate_scale if isinstance(workload, Trace) else 0.0
+
+
+def settings(planned: Plan) -> Row:
+    """Return a row of the columns that say what was run; its measures are None."""
+    config, slo = planned.config, planned.deployment.slo
+    row: Row = dict.fromkeys(ROWS.names)
+    row |= {
+        "experiment": config.name,
+        "figure": config.figure,
+        "system": config.system.name,
+        "source": "simulated",
+        "hardware": config.hardware.name,
+        "gpus": config.hardware.gpus,
+        "num_models": config.models.count,
+        "rate_rps": nominal_rate(config.workload)
+        or len(planned.arrivals) / planned.duration_s / config.models.count,
+        "input_scale": config.workload.input_scale,
+        "output_scale": config.workload.output_scale,
+        "slo_scale": config.slo.scale,
+        "ttft_slo_s": slo.ttft_s,
+        "tbt_slo_s": slo.tbt_s,
+        "seed": planned.seed,
+        "duration_s": planned.duration_s,
+    }
+    return {name: value for name, value in row.items() if name not in ROWS.of_role("provenance")}

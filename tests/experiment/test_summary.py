@@ -1,0 +1,78 @@
+"""Notes of jobs, their progress bar, and what is said and returned at the end."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from aegaeon.experiment import notes, summary
+
+PLACE = {"job": "e", "runs": "runs", "tracking": "none"}
+
+
+def closed(*left, many=True):
+    console = Console(file=io.StringIO(), width=200)
+    code = summary.close(left, many, console)
+    return code, console.file.getvalue()
+
+
+def failed(error, user):
+    return {"status": "failed", "error": error, "user": user}
+
+
+def test_notes_come_back_whole_and_of_one_sweep_only():
+    with notes.collected(bar=False) as left:
+        first = notes.sweep_id()
+        notes.leave({"status": "finished"})
+        assert left == []
+    assert left == [{"status": "finished"}]
+    with notes.collected(bar=False) as left:
+        assert notes.sweep_id() != first
+    assert left == []
+
+
+def test_the_bar_counts_notes(monkeypatch):
+    terminal = Console(file=io.StringIO(), force_terminal=True, width=80)
+    monkeypatch.setattr(notes, "Console", lambda stderr: terminal)
+    with notes.collected(bar=True, runs=12):
+        for _ in range(3):
+            notes.leave({"status": "finished"})
+    assert "3/12" in terminal.file.getvalue()
+
+
+def test_runs_are_counted_by_status():
+    code, text = closed({"status": "finished"}, {"status": "skipped"}, {"status": "finished"})
+    assert code == 0
+    assert "2 finished, 1 skipped" in text
+    assert "skipped runs had finished before" in text
+
+
+def test_failures_are_grouped_and_the_first_five_shown():
+    left = [failed(f"key {n}: wrong", True) for n in range(7)] + [failed("key 0: wrong", True)]
+    code, text = closed(*left)
+    assert code == 2
+    assert "8 failed" in text
+    assert "error: key 0: wrong (2 runs)" in text
+    assert text.count("error: ") == 5
+    assert "... and 2 more; see run.json" in text
+
+
+def test_a_failure_that_is_no_mistake_gives_1():
+    assert closed(failed("key", True), failed("ZeroDivisionError: x", False))[0] == 1
+
+
+def test_a_single_run_shows_its_measures():
+    note = {"status": "finished", "label": "aegaeon", "seconds": 0.5, "key": "abc"}
+    code, text = closed({**PLACE, **note, "row": {"requests": 199}}, many=False)
+    assert code == 0
+    assert "requests             199" in text
+    assert "runs/e/abc" in text
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_mlflow_is_synced_once_per_experiment(count, monkeypatch):
+    seen = []
+    monkeypatch.setattr(summary, "sync_command", lambda *given, sweep_id: seen.append(sweep_id))
+    with notes.collected(bar=False):
+        closed(*[{**PLACE, "status": "finished"}] * count)
+        assert seen == [notes.sweep_id() if count > 1 else ""]
