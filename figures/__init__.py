@@ -1,4 +1,4 @@
-"""One module per figure, drawn from stored tables and nothing else; `REGISTRY` names them all."""
+"""One module per figure. Figures read stored tables only; `REGISTRY` names all figures."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ REGISTRY: Mapping[str, Callable[..., Figure]] = {
 
 
 def draw(name: str, stored: Path, *, presets: bool = True) -> Figure:
-    """Draw one figure from the folder of stored tables; KeyError for an unknown name.
+    """Draw one figure from the folder of stored tables.
 
-    A figure's function gets those options that it names as parameters: `presets`, whether variants
-    of systems are drawn.
+    `presets` draws variants of systems too. A figure's function receives only the options among
+    its parameters. Raises KeyError for an unknown name, and `UserError` for a missing stored table.
     """
     render, options = REGISTRY[name], {"presets": presets}
     taken = inspect.signature(render).parameters

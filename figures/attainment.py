@@ -30,9 +30,10 @@ SINGLE = Grid(width=2.7, height=1.85, note=0.36)
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """A panel draws the stored experiment `name`; `title` says what differs from its neighbours.
+    """A panel of the stored experiment `name`; `title` names the setting of this panel.
 
-    `target` is the column whose values are drawn as curves, hardest first, instead of systems.
+    `target` names a column. A panel with `target` draws a curve per value of that column, hardest
+    first, instead of a curve per system.
     """
 
     name: str
@@ -43,7 +44,7 @@ class Panel:
 def figures(
     name: str, panels: Sequence[Panel], columns: int, wide: float = 2.3
 ) -> Mapping[str, Callable[..., Figure]]:
-    """Return the whole figure and each of its panels by name."""
+    """Return the drawing functions of the whole figure and of each panel, by name."""
     whole = {name: partial(render, panels, columns, Grid(width=wide))}
     single = {panel.name: partial(render, (panel,), 1, SINGLE) for panel in panels}
     return {**whole, **single}
@@ -52,7 +53,10 @@ def figures(
 def render(
     panels: Sequence[Panel], columns: int, grid: Grid, stored: Path, presets: bool = True
 ) -> Figure:
-    """Draw panels from stored tables; `presets` adds the variants of systems, dashed."""
+    """Draw panels from stored tables; `presets` adds the variants of systems, dashed.
+
+    Raises `UserError` for a missing stored table.
+    """
     tables = {panel.name: _curves(load_stored(panel.name, stored), panel) for panel in panels}
     sweeps = [sweep(tables[panel.name], panel.name) for panel in panels]
     sources = " / ".join(dict.fromkeys(provenance(data) for data in sweeps))
@@ -91,9 +95,9 @@ def draw(ax: Axes, panel: Panel, data: Curves, grid: Grid, presets: bool) -> Non
 
 
 def curves(ax: Axes, data: Curves, systems: Sequence[str]) -> None:
-    """Draw the mean over the seeds and their range; of presets the mean alone, thin and dashed.
+    """Draw a system's mean over the seeds and the range of the seeds.
 
-    The first system is drawn last, on top of the others.
+    A preset's curve is the mean alone, thin and dashed. The first system is drawn last, on top.
     """
     looks = {name: look(name) for name in reversed(systems)}
     dashes = {name: its.dash for name, its in looks.items() if its.is_preset}
@@ -114,9 +118,9 @@ def _lines(ax: Axes, data: Curves, names: list[str], **how: object) -> None:
 
 
 def _label_ends(ax: Axes, data: Curves, systems: list[str], grid: Grid) -> None:
-    """Name every curve in the right margin, level with its end where there is room.
+    """Name every curve in the right margin, level with the curve's end where there is room.
 
-    A curve that ends inside the panel gets its marker and last load instead of a leader.
+    The label of a curve that ends inside the panel has the marker and the last load, and no leader.
     """
     means = [100 * data.mean[name].dropna() for name in systems]
     ends = [(float(mean.index[-1]), float(mean.iloc[-1])) for mean in means]

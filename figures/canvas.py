@@ -1,4 +1,4 @@
-"""Figures laid out in inches, so that every label's room is known before anything is drawn."""
+"""Figures laid out in inches: every label's room is known before the figure is drawn."""
 
 from __future__ import annotations
 
@@ -13,15 +13,22 @@ from aegaeon.scoring.goodput import Curves
 from figures.style import GREY, NOTE_SIZE
 
 POINTS_PER_INCH = 72
-# What `style.OVER_SEEDS` draws.
+# The name of the band that `style.OVER_SEEDS` draws.
 BAND = "band min–max"
-# Of a character of small print on average, in its font size.
+# Mean width of a character of small print, as a share of the font size.
 _WIDTH = 0.56
 
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """Inches of a panel's plot area, its margins, the note below all and the names left of all."""
+    """The parts of a figure in inches.
+
+    Attributes:
+        width, height: a panel's plot area.
+        left, right, top, bottom: a panel's margins.
+        note: height of the note below all panels.
+        names: width of the names left of all panels.
+    """
 
     width: float = 2.5
     height: float = 1.75
@@ -33,18 +40,18 @@ class Grid:
     names: float = 0.0
 
     def whole(self, columns: int) -> float:
-        """Return the width of a figure of so many columns."""
+        """Return the width of a figure of `columns` columns, in inches."""
         return self.names + columns * (self.left + self.width + self.right)
 
     def noted(self, columns: int, lines: Sequence[str]) -> tuple[Grid, list[str]]:
-        """Return the lines wrapped to the figure's width, and a grid with room for them."""
+        """Return a grid with room for `lines`, and the lines wrapped to the figure's width."""
         room = int((self.whole(columns) - 0.2) * POINTS_PER_INCH / (_WIDTH * NOTE_SIZE))
         wrapped = [part for line in lines for part in wrap(line, room)]
         return replace(self, note=0.08 + 0.14 * len(wrapped)), wrapped
 
 
 def canvas(rows: int, columns: int, grid: Grid) -> tuple[Figure, list[Axes]]:
-    """Return a figure and its rows x columns axes, row by row."""
+    """Return a figure and its `rows * columns` axes, row by row from the top."""
     cell_height = grid.top + grid.height + grid.bottom
     total_width = grid.whole(columns)
     cell_width = (total_width - grid.names) / columns
@@ -62,7 +69,7 @@ def canvas(rows: int, columns: int, grid: Grid) -> tuple[Figure, list[Axes]]:
 
 
 def footnote(figure: Figure, grid: Grid, lines: list[str]) -> None:
-    """Write small grey lines along the bottom edge: where the data come from, what marks mean."""
+    """Write small grey lines along the bottom edge: the data's origin, the marks' meaning."""
     figure.text(
         0.1 / figure.get_figwidth(),
         (grid.note - 0.03) / figure.get_figheight(),
@@ -75,11 +82,11 @@ def footnote(figure: Figure, grid: Grid, lines: list[str]) -> None:
 
 
 def provenance(sweep: Curves, drawn: str = BAND) -> str:
-    """Say in words what produced a sweep's numbers: simulated or live, hardware, seeds."""
+    """Return the origin of a sweep's numbers in words: simulated or live, hardware, seeds."""
     seeds = over_seeds(sweep.seeds, drawn)
     return f"{sweep.source.capitalize()} · {sweep.hardware}, {sweep.gpus} GPUs · {seeds}"
 
 
 def over_seeds(count: int, drawn: str = BAND) -> str:
-    """Say how many seeds were run, and what is `drawn` of more than one."""
+    """Return the number of seeds in words; `drawn` names the marks for more than one seed."""
     return f"{count} seeds, {drawn}" if count > 1 else "1 seed"

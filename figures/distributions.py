@@ -1,4 +1,4 @@
-"""What the figures drawn from the tables beside the rows share: panels, titles, keys."""
+"""Panels, titles and keys of all figures that are drawn from detail tables."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from figures.paper import Reference, references
 from figures.style import INK, LABEL_SIZE
 
 SIMULATED, LIVE = "fig14", "live_fig14"
-# What rows that measure a device and serve no request are called.
+# The system of rows that measure a device and serve no request.
 _NO_SYSTEM = "switch_cost"
 _ROW = ("system", "source", "hardware", "gpus", "machine", "num_models", "rate_rps")
 _SIZE = re.compile(r"-(\d+(?:\.\d+)?)([bm])$")
@@ -27,7 +27,7 @@ _SIZE = re.compile(r"-(\d+(?:\.\d+)?)([bm])$")
 
 @dataclass(frozen=True, slots=True)
 class DetailPanel:
-    """The lines that one panel draws, and its title: source, hardware."""
+    """One panel: a title of source and hardware, and the lines of the detail table."""
 
     title: str
     lines: pd.DataFrame
@@ -39,7 +39,7 @@ def parts(
     experiments: Sequence[str] = (SIMULATED, LIVE),
     system: str = "aegaeon",
 ) -> list[DetailPanel]:
-    """Return one part per stored experiment; the first must be there, or `UserError`."""
+    """Return one panel per stored experiment; `UserError` if the first is not stored."""
     found = []
     for position, name in enumerate(experiments):
         if position == 0 or kept(table, name, stored):
@@ -51,7 +51,7 @@ def parts(
 
 
 def place(lines: pd.DataFrame, name: str) -> str:
-    """Say where runs took place: `simulated, 16 × H800`, or live on which machine."""
+    """Return the place of the runs: `simulated, 16 × H800`, or `live` and the machine."""
     source, hardware, gpus = (common(lines, c, name) for c in ("source", "hardware", "gpus"))
     device = str(hardware).partition("x")[0]
     if device.startswith("cpu"):
@@ -66,13 +66,13 @@ def setups(lines: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
 
 
 def size_class(kind: str) -> str:
-    """Return a model type's size, as in 7B or 19M; types without one stand for themselves."""
+    """Return a model type's size, as in 7B or 19M; the type itself if its name has no size."""
     match = _SIZE.search(kind)
     return f"{match[1]}{match[2].upper()}" if match else kind
 
 
 def by_size(name: str) -> tuple[float, str]:
-    """Sort size classes by size, others after them by name."""
+    """Return a sort key: size classes by size, then other names in alphabetical order."""
     match = re.fullmatch(r"([\d.]+)([BM])", name)
     return (float(match[1]) * {"B": 1e9, "M": 1e6}[match[2]], name) if match else (math.inf, name)
 
@@ -94,9 +94,10 @@ def figure_of(
     name: str,
     line: str,
 ) -> Figure:
-    """Return a figure with a panel per part.
+    """Return a figure with one panel per element of `found`.
 
-    Below the panels stand `line`, how to read them, and what the paper states of figure `name`.
+    The footer has two parts: `line`, which explains the panels, and the paper's statement about
+    figure `name`.
     """
     stated = references().get(name, Reference()).text
     noted, lines = grid.noted(len(found), [line, f"Paper: {stated}"] if stated else [line])

@@ -28,7 +28,10 @@ COLOURS = {"live": "#D55E00", "simulated": "#0072B2"}
 
 
 def render(stored: Path) -> Figure:
-    """Draw predicted over measured times per request, and both sources' measures per load."""
+    """Draw predicted over measured times per request, and both sources' measures per load.
+
+    Raises `UserError` if the experiment is not stored.
+    """
     requests, runs = paired_requests(EXPERIMENT, stored), paired_runs(EXPERIMENT, stored)
     figure, axes = canvas(1, 4, GRID)
     for ax, (measure, title) in zip(axes, MEASURES.items(), strict=False):
@@ -71,7 +74,7 @@ def _scatter(ax: Axes, requests: pd.DataFrame, measure: str) -> None:
 
 
 def _diagonal(ax: Axes, low: float, high: float) -> None:
-    """Draw where predicted equals measured, and the band around it, on logarithmic axes."""
+    """Draw the line of equal times and the band around the line, on logarithmic axes."""
     line = np.array([low, high])
     ax.fill_between(line, line * (1 - BAND), line * (1 + BAND), color=GREY, alpha=0.22, linewidth=0)
     ax.plot(line, line, color=INK, linewidth=0.7)
@@ -85,7 +88,7 @@ def _diagonal(ax: Axes, low: float, high: float) -> None:
 
 
 def _bars(ax: Axes, runs: pd.DataFrame, measure: str, scale: float) -> None:
-    """Draw live and simulated means over the seeds side by side, a pair per load; write both."""
+    """Draw live and simulated means over the seeds as labelled bars, a pair per load."""
     values = {source: scale * runs[f"{measure}_{source}"] for source in COLOURS}
     long = runs[["rate_rps"]].assign(**values).melt("rate_rps", var_name="source")
     sns.barplot(

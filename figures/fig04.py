@@ -31,7 +31,10 @@ def expected_active(models: int, rate: float, service_s: float) -> float:
 
 
 def render(stored: Path) -> Figure:
-    """Draw the active models over time: one seed, range and mean of all, and the theorem's."""
+    """Draw the active models over time: the first seed, the range of all seeds, and the means.
+
+    The means are ours, the theorem's and the paper's. Raises `UserError` for a missing table.
+    """
     runs, series = load_stored("fig04", stored), load_details("series", "fig04", stored)
     source, hardware, models, rate = (
         common(runs, column, "fig04") for column in ("source", "hardware", "num_models", "rate_rps")
@@ -41,7 +44,7 @@ def render(stored: Path) -> Figure:
         sns.lineplot, x="time_s", y="active_models", color=look(SYSTEM).colour, ax=ax,
         drawstyle="steps-post",
     )  # fmt: skip
-    # The band alone: the mean of the seeds would hide the theorem's line.
+    # Only the band: a line for the mean of the seeds would hide the theorem's line.
     lines(series, linewidth=0, **OVER_SEEDS)
     lines(series[series["seed"] == series["seed"].min()], estimator=None, linewidth=0.7)
     _label_means(ax, models, expected_active(models, rate, SERVICE_S), runs)
@@ -58,7 +61,7 @@ def render(stored: Path) -> Figure:
 
 
 def _label_means(ax: Axes, models: int, theory: float, runs: pd.DataFrame) -> None:
-    """Write our mean, the theorem's and the paper's in the right margin, level with the line."""
+    """Write our mean, the theorem's and the paper's in the right margin, near their heights."""
     ax.axhline(theory, color=INK, linewidth=1.0, dashes=(4, 3), zorder=4)
     marks = [("our mean", float(runs["mean_active_models"].mean()), look(SYSTEM).ink)]
     marks.append(("theorem 3.1", theory, to_rgb(INK)))

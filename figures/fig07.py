@@ -1,4 +1,4 @@
-"""Fig. 7: what a switch costs by how the weights come, from a new engine to a prefetch."""
+"""Fig. 7: the cost of a switch by the way of the weights, from a new engine to a prefetch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from figures.canvas import Grid
 from figures.distributions import SIMULATED, DetailPanel, figure_of, parts
 from figures.style import BARS, GREY, INK, NOTE_SIZE, bars_of, look
 
-# Not a way to switch, but what copying as many bytes costs.
+# No way to switch: the cost of a copy of the same number of bytes.
 REFERENCE = "memcpy"
 EXPERIMENTS = (SIMULATED, "live_fig07")
 GRID = Grid(width=2.4, height=1.5, left=1.35, right=0.75, top=0.44)
@@ -54,7 +54,7 @@ def _panel(ax: Axes, part: DetailPanel) -> None:
 
 
 def _write(ax: Axes, seconds: pd.Series) -> None:
-    """Write each stage's seconds at the end of its bar, and the factor to the bar above."""
+    """Write at each bar's end the stage's seconds, and the factor to the bar above."""
     factors = seconds.shift() / seconds
     for bar, name in zip(bars_of(ax), seconds.index.astype(str), strict=True):
         text = _seconds(seconds[name])
@@ -64,7 +64,7 @@ def _write(ax: Axes, seconds: pd.Series) -> None:
 
 
 def _floor(value: float) -> int:
-    """Return the power of ten below a value, with room for its bar."""
+    """Return the largest exponent, 0 at most, of a power of ten that is at most `value / 2`."""
     power = 0
     while 10.0**power > value / 2:
         power -= 1

@@ -1,4 +1,4 @@
-"""Fig. 14: where the time of all requests goes, per set-up."""
+"""Fig. 14: the parts of the time of all requests, per set-up."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fig. 15: how long switches take (a), and how long requests wait for their KV (b)."""
+"""Fig. 15: the durations of switches (a), and the seconds that requests wait for KV (b)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CDF: dict[str, Any] = {"stat": "percent", "legend": False}
 
 
 def switches(stored: Path) -> Figure:
-    """Draw the CDF of switch times per model size: all of them, and the prefetched ones."""
+    """Draw the CDF of switch times per model size: of all switches, and of prefetched switches."""
     found = parts("events", stored)
     line = "Until the weights are there, the rest of a prefetch included. Dashed: those prefetched"
     figure = figure_of(found, _switches, GRID, "fig15a", line)
@@ -33,7 +33,7 @@ def switches(stored: Path) -> Figure:
 
 
 def waits(stored: Path) -> Figure:
-    """Draw the CDF of the seconds that a request waits for its KV, per set-up."""
+    """Draw the CDF of the seconds that a request waits for KV, per set-up."""
     found = parts("requests", stored)
     line = "Models × requests/s each, and the longest wait. Those under 0.1 ms are left of the axis"
     figure = figure_of(found, _waits, GRID, "fig15b", line)
@@ -46,7 +46,7 @@ def _waits(ax: Axes, part: DetailPanel) -> None:
     colours = series(seconds)
     long = pd.concat(seconds, names=["setup"]).reset_index()
     sns.ecdfplot(long, x="data_s", hue="setup", palette=colours, linewidth=1.3, ax=ax, **CDF)
-    # After the curves, which seaborn would else compute from logarithms, and some waits are zero.
+    # Set after the curves: on a log axis seaborn computes with logarithms, and some waits are zero.
     ax.set_xscale("log")
     ax.set_xlim(LEAST_S, 2.0)
     ax.axvline(PAPER_LIMIT_S, color=GREY, linewidth=0.8, dashes=(4, 3))
@@ -56,7 +56,7 @@ def _waits(ax: Axes, part: DetailPanel) -> None:
 
 
 def chosen(lines: pd.DataFrame) -> pd.DataFrame:
-    """Return the paper's set-up, or all lines where it was not run."""
+    """Return the lines of the paper's set-up, or all lines if that set-up was not run."""
     models, rate = CHOSEN
     mine = lines[(lines["num_models"] == models) & (lines["rate_rps"] == rate)]
     return lines if mine.empty else mine

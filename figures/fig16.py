@@ -1,4 +1,4 @@
-"""Fig. 16: how much of the host KV pool's slabs is unused when most are bound."""
+"""Fig. 16: the unused share of the host KV pool's bound slabs, at the peak of bound slabs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PAPER_LIMIT = 80.0
 
 
 def render(stored: Path, presets: bool = True) -> Figure:
-    """Draw a bar per block shape and one for all: bytes used and unused of what is bound."""
+    """Draw a bar per block shape and a bar for all shapes: used and unused bytes of bound slabs."""
     found = parts("pool", stored)
     if presets:
         eager = parts("pool", stored, (SIMULATED,), "aegaeon_artifact")

@@ -1,4 +1,7 @@
-"""The head of a panel: title, Aegaeon's lead in words, loads at 90 %, ours and the paper's."""
+"""The head of a panel: title, Aegaeon's lead in words, and the loads at 90 %.
+
+The loads at 90 % are two lines of numbers: ours, and the paper's.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ from figures.style import GREY, NOTE_SIZE, ROW_SIZE, look
 def header(
     ax: Axes, title: str, data: Curves, systems: Sequence[str], reference: Reference, grid: Grid
 ) -> None:
-    """Draw the head of a panel above its axes; presets have curves but no number there."""
+    """Draw the head of a panel above its axes; the head has no numbers of presets."""
     _crossing_row(ax, data, [name for name in systems if not look(name).is_preset], grid)
     _paper_row(ax, reference, grid)
     lead = _ratios(data, reference) or reference.text
@@ -28,7 +31,7 @@ def header(
 
 
 def _crossing_row(ax: Axes, data: Curves, systems: Sequence[str], grid: Grid) -> None:
-    """Mark where each curve falls below 90 %: a thin line, and its value above the panel."""
+    """Mark each curve's load at 90 %: a thin line, and the load above the panel."""
     first = float(data.mean.index[0])
     found = {name: data.crossing(name) for name in systems}
     marks = []
@@ -41,7 +44,7 @@ def _crossing_row(ax: Axes, data: Curves, systems: Sequence[str], grid: Grid) ->
 
 
 def _paper_row(ax: Axes, reference: Reference, grid: Grid) -> None:
-    """Mark the loads the paper states: hollow diamonds on the top edge, values above them."""
+    """Mark the loads that the paper states: diamonds on the top edge, with the loads above."""
     marks = []
     for name, stated in reference.models.items():
         ax.plot(
@@ -73,19 +76,25 @@ def _row(
 
 
 def load_label(at: Crossing | None, first: float, axis: str) -> str:
-    """Write a crossing: whole models or req/s, `≥` when the sweep ends first, `<` when below."""
+    """Return a crossing as text: whole models or req/s.
+
+    `≥` marks a sweep that ends above 90 %, `<` a sweep that begins below 90 %.
+    """
     if at is None:
         return f"<{number(first, axis)}"
     return f"{'≥' if at.open_ended else ''}{number(at.x, axis)}"
 
 
 def number(load: float, axis: str) -> str:
-    """Write a load: whole models, or req/s with two decimals."""
+    """Return a load as text: whole models, or req/s with two decimals."""
     return f"{math.floor(load + 1e-9)}" if axis == "num_models" else f"{load:.2f}"
 
 
 def _ratios(data: Curves, reference: Reference) -> str:
-    """Write Aegaeon's load at 90 % over a baseline's: ours, its authors' setting, the paper's."""
+    """Return Aegaeon's load at 90 % over a baseline's load at 90 %, as text.
+
+    The text has up to three ratios: ours, ours with the authors' setting, and the paper's.
+    """
     parts = []
     for name in reference.ratios or ("serverlessllm",):
         if not {"aegaeon", name} <= set(data.mean):

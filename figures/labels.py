@@ -1,4 +1,4 @@
-"""Labels that stand beside what they name and never on each other."""
+"""Labels next to their marks, without overlap."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from itertools import accumulate
 
 
 def spread(wanted: Sequence[float], sizes: Sequence[float], low: float, high: float) -> list[float]:
-    """Return centres of labels of extent `sizes` in [low, high], as near as can be to `wanted`.
+    """Return centres of labels of extent `sizes` in [low, high], near the `wanted` centres.
 
-    No two labels overlap, their order is kept (ties by position in the list) and the sum of squared
-    shifts is least: isotonic regression of the wanted centres, each less the room that the labels
-    before it need. Sizes shrink in proportion when all together do not fit.
+    No two labels overlap. The order of labels is kept, with ties by position in the list. The sum
+    of squared shifts is least: the method is isotonic regression of the wanted centres, each less
+    the room of all earlier labels. Sizes shrink in proportion if the sum of sizes is more than the
+    interval. All numbers have the unit of the axis.
     """
     if not wanted:
         return []

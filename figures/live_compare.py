@@ -1,4 +1,4 @@
-"""Live: Aegaeon and the baselines on the same two instances of one machine, over the load."""
+"""Live attainment over the load: Aegaeon and the baselines on two instances of one machine."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SPLIT = "Aegaeon: 1 prefill + 1 decoding instance, so half of what the others de
 
 
 def render(stored: Path, presets: bool = True) -> Figure:
-    """Draw measured attainment per system, and as hollow marks what the simulator predicts."""
+    """Draw measured attainment per system; hollow marks are the simulator's predictions."""
     table = load_stored(PANEL.name, stored)
     data, machine = _sweep(table), common(table, "machine", PANEL.name)
     figure, (ax,) = canvas(1, 1, GRID)
@@ -41,7 +41,7 @@ def _sweep(table: pd.DataFrame) -> Curves:
 
 
 def _predict(ax: Axes, stored: Path, presets: bool) -> bool:
-    """Draw the simulator's points if they are stored; tell whether they are."""
+    """Draw the simulator's points if stored; return whether the points are stored."""
     if not (stored / f"{PREDICTED}.parquet").exists():
         return False
     data = _sweep(load_stored(PREDICTED, stored))

@@ -1,4 +1,4 @@
-"""Overview for the README: models at 90 % attainment per system, ours beside the paper's."""
+"""Overview for the README: models at 90 % attainment per system, ours and the paper's."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def render(stored: Path) -> Figure:
 
 
 def _bars(ax: Axes, data: Curves, reference: Reference) -> None:
-    """Draw a bar per system as long as its load at 90 %."""
+    """Draw a bar per system; the length is the system's load at 90 %."""
     found = {name: data.crossing(name) for name in MAIN if name in data.mean}
     loads = {name: at.x if at else 0.0 for name, at in found.items()}
     sns.barplot(
@@ -76,7 +76,7 @@ def _bars(ax: Axes, data: Curves, reference: Reference) -> None:
 def _numbers(
     ax: Axes, end: tuple[float, float], ours: str, style: Look, stated: Stated | None
 ) -> None:
-    """Write our number at a bar's end and the paper's beside it, with its diamond on the bar."""
+    """Write our number at a bar's end, then the paper's number; a diamond marks the paper's."""
     length, row = end
     edge = length if stated is None else max(length, stated.value + 2.5)
     label = ax.annotate(

@@ -1,4 +1,4 @@
-"""The paper's stated values, for marks that look different from our data."""
+"""The paper's stated values. The marks of these values look different from our data."""
 
 from __future__ import annotations
 
@@ -15,7 +15,15 @@ FILE = Path(__file__).with_name("paper.yaml")
 
 @dataclass(frozen=True, slots=True)
 class Stated:
-    """A value the paper states, what it says and where; `derived` when arithmetic was needed."""
+    """A value of the paper.
+
+    Attributes:
+        value: the number.
+        says: the paper's statement.
+        where: section or figure of the statement.
+        bound: "", "≥" or "up to ".
+        derived: the arithmetic from the statement to the value, or "".
+    """
 
     value: float
     says: str
@@ -26,7 +34,14 @@ class Stated:
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """What the paper states of one panel: models at 90 %, Aegaeon's ratio over others, a text."""
+    """The paper's statements about one panel.
+
+    Attributes:
+        mean: the mean number of active models.
+        models: the number of models at 90 %, by system.
+        ratios: Aegaeon's load at 90 % over a system's load, by system.
+        text: a statement without a number per system.
+    """
 
     mean: Stated | None = None
     models: Mapping[str, Stated] = field(default_factory=dict)
@@ -36,7 +51,7 @@ class Reference:
 
 @cache
 def references() -> Mapping[str, Reference]:
-    """Read `paper.yaml`: panel name to what the paper states about it."""
+    """Return the paper's statements in `paper.yaml`, by panel name."""
     raw: dict[str, dict[str, Any]] = yaml.safe_load(FILE.read_text(encoding="utf-8"))
     return {
         panel: Reference(

@@ -14,7 +14,7 @@ from aegaeon.files import atomic
 from figures import REGISTRY, draw
 from figures.style import STYLE_FILE
 
-# A key set to None is left out, so no file carries a date or a version.
+# matplotlib leaves out a key with the value None, so no file has a date or a version.
 METADATA: dict[str, dict[str, None]] = {
     "pdf": {"Creator": None, "Producer": None, "CreationDate": None},
     "png": {"Software": None},
@@ -24,9 +24,10 @@ METADATA: dict[str, dict[str, None]] = {
 def render(
     names: Sequence[str], stored: Path, out: Path, *, presets: bool = True, progress: bool = True
 ) -> list[Path]:
-    """Draw `names` (all when empty) from `stored` into `out`; return the files written.
+    """Draw `names` (all when empty) from `stored` into `out`; return the written files.
 
-    Raises UserError for an unknown name, before anything is drawn, or a missing stored table.
+    Raises `UserError` for an unknown name before the first figure is drawn, and for a missing
+    stored table.
     """
     chosen = list(dict.fromkeys(names)) or list(REGISTRY)
     unknown = [name for name in chosen if name not in REGISTRY]
@@ -34,7 +35,7 @@ def render(
         raise UserError(f"unknown figure {', '.join(unknown)}; known: {', '.join(REGISTRY)}")
     written = []
     for name in track(chosen, "Drawing", disable=not progress, transient=True):
-        # The default style first, so that a user's matplotlibrc changes nothing.
+        # The default style comes first, so that a user's matplotlibrc has no effect.
         with matplotlib.style.context(["default", STYLE_FILE]):
             figure = draw(name, stored, presets=presets)
             written += [_save(figure, out / f"{name}.{kind}", kind) for kind in METADATA]

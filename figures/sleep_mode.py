@@ -1,4 +1,4 @@
-"""Whole-model switching without KV kept, against Aegaeon and ServerlessLLM, as in Fig. 11."""
+"""Whole-model switching that keeps no KV, against Aegaeon and ServerlessLLM, as in Fig. 11."""
 
 from __future__ import annotations
 

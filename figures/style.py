@@ -20,13 +20,13 @@ LABEL_SIZE = 8.0
 ROW_SIZE = 7.6
 # seaborn's errorbar from the least to the largest value of the seeds, as a pale band.
 OVER_SEEDS: dict[str, Any] = {"errorbar": ("pi", 100), "err_kws": {"linewidth": 0}}
-# seaborn's bars in the very colour they are given, without a legend or an interval.
+# seaborn's bars in exactly the given colour, without a legend or an interval.
 BARS: dict[str, Any] = {"saturation": 1.0, "linewidth": 0, "legend": False, "errorbar": None}
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """How a system is drawn; a preset shares its system's colour, thin and dashed."""
+    """Label, colour, marker and dashes of a system; a preset has its system's colour and dashes."""
 
     label: str
     colour: str
@@ -35,12 +35,12 @@ class Look:
 
     @property
     def is_preset(self) -> bool:
-        """True for a variant of a system, which is drawn thin and dashed."""
+        """True for a variant of a system; variants are drawn thin and dashed."""
         return bool(self.dash)
 
     @property
     def size(self) -> float:
-        """Font size of its label, points."""
+        """Font size of the label, in points."""
         return LABEL_SIZE - 1 if self.is_preset else LABEL_SIZE
 
     @property
@@ -50,7 +50,7 @@ class Look:
         return red * 0.8, green * 0.8, blue * 0.8
 
 
-# Okabe and Ito's palette, without its yellow, which is unreadable on white.
+# Okabe and Ito's palette without yellow, as yellow is unreadable on white.
 _VERMILION, _BLUE, _SKY, _GREEN = "#D55E00", "#0072B2", "#56B4E9", "#009E73"
 
 LOOKS = {
@@ -68,7 +68,7 @@ LOOKS = {
 MAIN = tuple(name for name, look in LOOKS.items() if not look.is_preset)
 
 _PURPLE, _ORANGE = "#CC79A7", "#E69F00"
-# Systems that the paper does not compare with.
+# Systems that are not in the paper's comparison.
 OTHERS = {
     "sleep_mode": Look("Sleep mode, drain", _PURPLE, "v"),
     "sleep_mode_preempt": Look("Sleep mode, slices", _ORANGE, "P"),
@@ -87,7 +87,7 @@ SERIES = (_BLUE, _VERMILION, _GREEN, "#CC79A7", _SKY, "#666666")
 
 
 def look(system: str) -> Look:
-    """Return a system's look; a system that is new here is drawn in grey under its own name."""
+    """Return a system's look; an unknown system is drawn in grey under its own name."""
     known = LOOKS | OTHERS | TARGETS
     return known.get(system) or Look(system, GREY, "v")
 
@@ -103,12 +103,15 @@ def series(names: Iterable[str]) -> dict[str, str]:
 
 
 def ordered(systems: list[str], presets: bool) -> list[str]:
-    """Sort systems as in `LOOKS`, newcomers last by name; leave out presets if asked."""
+    """Return systems in the order of `LOOKS`, then unknown systems by name.
+
+    Presets are left out unless `presets`.
+    """
     rank = {name: position for position, name in enumerate((*LOOKS, *OTHERS, *TARGETS))}
     kept = [name for name in systems if presets or not look(name).is_preset]
     return sorted(kept, key=lambda name: (rank.get(name, len(rank)), name))
 
 
 def bars_of(ax: Axes) -> list[BarContainer]:
-    """Return the bars that were drawn on `ax`, a container a series."""
+    """Return the bars on `ax`, one container per series."""
     return [bars for bars in ax.containers if isinstance(bars, BarContainer)]

@@ -1,6 +1,6 @@
 """Gather and scatter of KV blocks between a paged cache and contiguous slabs.
 
-Importing this room imports neither torch nor triton; the first copy does.
+An import of this package imports neither torch nor triton. The first copy imports both.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ def gather(
 ) -> None:
     """Copy blocks of the cache into `rows` of `out` (all rows in order when None).
 
-    `out` is uint8 (rows, layout.block_bytes), on a CPU or, pinned or on the device, for CUDA,
-    where the copy is queued on the current stream: keep it until the stream has passed. Ids are
-    host values. Raises ValueError for ids out of range or named twice and for other tensors than
-    the layout's.
+    `out` is uint8 (rows, layout.block_bytes). A CPU cache needs `out` on the CPU; a CUDA cache
+    needs `out` pinned or on the device. A CUDA copy is queued on the current stream: keep `out`
+    until the stream has done the copy. Ids are host values. Raises ValueError for ids out of range
+    or named twice, and for other tensors than the layout's.
     """
     _variant(layout, tensors).gather(layout, tensors, block_ids, out, rows)
 
@@ -53,7 +53,7 @@ def scatter(
 
 
 def clear(layout: KvLayout, tensors: Sequence[Tensor], block_ids: Ids) -> None:
-    """Fill blocks with zeros, on CUDA one launch per region queued on the current stream.
+    """Fill blocks with zeros; on CUDA, one launch per region is queued on the current stream.
 
     Raises ValueError as `gather` does.
     """

@@ -52,7 +52,7 @@ def clear(layout: KvLayout, tensors: Sequence[Tensor], block_ids: Ids) -> None:
 def _copy(
     layout: KvLayout, tensors: Sequence[Tensor], moves: Moves, slabs: Tensor, *, to_slabs: bool
 ) -> None:
-    """On a CPU copy at once, else queue on the current stream (slabs then must be pinned)."""
+    """Copy at once on a CPU; on CUDA, queue on the current stream (slabs must be pinned)."""
     copy = _on_host if tensors[0].is_cpu and slabs.is_cpu else _queued
     for cache, slab in paired(layout, tensors, slabs):
         if to_slabs:
@@ -64,8 +64,8 @@ def _copy(
 def _on_host(target: Tensor, source: Tensor, moves: Moves) -> None:
     """Copy on this thread, `moves` from rows of `source` to blocks of `target`.
 
-    NumPy's indexed copies are one memcpy per chunk, all of them in C. torch's would start all of
-    its threads for every call, and wait long wherever one of them has no core.
+    NumPy's indexed copies are one memcpy per chunk, in a loop in C. torch's indexed copies would
+    start all threads for every call, and wait long if a thread has no core.
     """
     to, of = target.numpy(), source.numpy()
     spread = scattered(moves.rows, moves.blocks)

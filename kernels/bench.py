@@ -1,4 +1,4 @@
-"""`aegaeon bench kernels`: every variant against one memcpy of the same bytes."""
+"""`aegaeon bench kernels`: every variant against one memcpy of the same number of bytes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def compare(device: str | None, repeats: int) -> None:
     for shape in SHAPES:
         _measure(table, Case(shape, torch.device(kind)), repeats)
     console = Console()
-    # A pipe has no width of its own: every column whole.
+    # A pipe has no width, and rich would cut columns at 80 characters.
     console.width = max(console.width, 120)
     console.print(table)
 

@@ -1,4 +1,4 @@
-"""What the benchmark times: caches of real shapes, and each variant's copy in both directions."""
+"""The cases of the benchmark: caches of real shapes, and each variant's gather and scatter."""
 
 from __future__ import annotations
 
@@ -22,9 +22,13 @@ Copy = Callable[[], object]
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """A cache of `layers` layers whose physical order is `order` (vLLM's letters; C is K and V).
+    """A cache of `layers` layers.
 
-    `apart`: one allocation per layer with K and V apart in it, (2, blocks, …), as before vLLM 0.32.
+    Attributes:
+        moved: number of blocks that one copy moves.
+        order: physical order of the dimensions in vLLM's letters; C is K and V.
+        tokens: tokens per block.
+        apart: one allocation (2, blocks, …) per layer with K and V apart, as before vLLM 0.32.
     """
 
     name: str
@@ -38,7 +42,7 @@ class Shape:
     apart: bool = False
 
     def tensors(self, device: torch.device) -> list[Tensor]:
-        """Return one tensor per layer, blocks along dimension `block_dim`, four times `moved`."""
+        """Return one tensor per layer, with `4 * moved` blocks along dimension `block_dim`."""
         blocks = 4 * self.moved
         if self.apart:
             shape = (2, blocks, self.tokens, self.kv_heads, self.head_dim)
@@ -108,7 +112,7 @@ class Case:
         return partial(gather, *arguments, **options), partial(scatter, *arguments, **options)
 
     def _memcpy(self) -> tuple[Copy, Copy]:
-        """One contiguous copy of as many bytes: memcpy on this thread, or pinned over the link."""
+        """One contiguous copy of the same number of bytes: on this thread, or over the link."""
         there = torch.ones_like(self.slabs, device=self.device)
         if self.device.type == "cuda":
             return (
@@ -119,7 +123,7 @@ class Case:
         return partial(np.copyto, target, source), partial(np.copyto, source, target)
 
     def _vllm(self) -> tuple[Copy, Copy] | None:
-        """vLLM's own batch of copies (one driver call), the list of addresses made each time."""
+        """vLLM's batch of copies in one driver call; the time includes the list of addresses."""
         try:
             from vllm._custom_ops import swap_blocks_batch
         except ImportError:
@@ -137,7 +141,10 @@ class Case:
 
 
 def interleaved(copies: Mapping[str, Copy], repeats: int, cuda: bool) -> dict[str, list[float]]:
-    """Time every copy once a round, `repeats` rounds after one to warm up; seconds per copy."""
+    """Return the seconds of every copy, by name: one time per round, `repeats` rounds.
+
+    One more round comes first, to warm up.
+    """
     taken: dict[str, list[float]] = {name: [] for name in copies}
     for repeat in range(repeats + 1):
         for name, copy in copies.items():
@@ -151,5 +158,5 @@ def interleaved(copies: Mapping[str, Copy], repeats: int, cuda: bool) -> dict[st
 
 
 def ratio(taken: Mapping[str, list[float]], name: str, base: str = "memcpy") -> float:
-    """Return the median over rounds of a copy's time in that of `base` in the same round."""
+    """Return the median over rounds of a copy's time over the time of `base` in the round."""
     return statistics.median(a / b for a, b in zip(taken[name], taken[base], strict=True))

@@ -14,10 +14,15 @@ from kernels.layout import KvLayout
 
 @dataclass(frozen=True, slots=True)
 class ChunkTable:
-    """Chunks of `unit` bytes, int64 (chunks,): the address in block 0 and the bytes to block 1.
+    """The chunks of a block, all of `unit` bytes.
 
-    Chunk i of a block is bytes [i * unit, (i + 1) * unit) of its slab; `align`, a power of two up
-    to 16, divides every one of these numbers.
+    Chunk i of a block is bytes [i * unit, (i + 1) * unit) of the block's slab.
+
+    Attributes:
+        unit: bytes of a chunk.
+        align: a power of two up to 16 that divides `unit` and all values of both arrays.
+        addresses: int64 (chunks,), the address of each chunk in block 0.
+        block_strides: int64 (chunks,), the bytes from each chunk to the same chunk of block 1.
     """
 
     unit: int
@@ -27,7 +32,7 @@ class ChunkTable:
 
     @classmethod
     def of(cls, layout: KvLayout, bases: Sequence[int]) -> ChunkTable:
-        """List the chunks of a cache whose tensors start at the addresses `bases`."""
+        """Return the chunks of a cache; `bases` has the address of each tensor's first byte."""
         unit = gcd(*(region.chunk for region in layout.regions))
         align = gcd(16, unit, *(region.block_stride for region in layout.regions))
         addresses, strides = [], []

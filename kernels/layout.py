@@ -1,4 +1,4 @@
-"""Where the bytes of a KV block lie, whatever the cache's shape and stride order."""
+"""The places of a KV block's bytes, for a cache of any shape and stride order."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ class Plane:
     order: tuple[int, ...]
 
     def region(self, index: int) -> Region:
-        """Return the bytes of tensor `index`, which lies like this, as a region."""
+        """Return the bytes of tensor `index`, of which this is the plane, as a region."""
         dims = [(self.shape[d], self.strides[d] * self.itemsize) for d in self.order]
         return Region.of(index, dims[0][1], [*dims[1:], (self.itemsize, 1)])
 
     def fits(self, tensor: Tensor, first: int) -> bool:
-        """Return whether `tensor` lies like this, the first tensor being at address `first`."""
+        """Return whether this plane describes `tensor`, with the first tensor at `first`."""
         return bool(
             tensor.data_ptr() - first == self.address
             and tensor.shape == self.shape
@@ -44,10 +44,11 @@ class Plane:
 class KvLayout:
     """A paged KV cache: `blocks` blocks of `block_bytes` bytes over some tensors.
 
-    A block's slab is `block_bytes` contiguous bytes: tensor after tensor as given (layer by
-    layer), within each its other dimensions from the largest stride to the smallest, so that
-    chunks are long. Caches of other strides can read such a slab only if that order is theirs
-    as well; slabs of `portable` layouts, in the tensors' own order, fit any strides.
+    A block's slab is `block_bytes` contiguous bytes: tensor after tensor in the given order (layer
+    by layer). Within a tensor, the dimensions other than the block go from the largest stride to
+    the smallest, so that chunks are long. A cache with other strides can read such a slab only if
+    the strides give the same order. The slab of a `portable` layout has the tensors' own order,
+    and fits any strides.
     """
 
     blocks: int
@@ -58,9 +59,9 @@ class KvLayout:
     def of(
         cls, tensors: Sequence[Tensor], block_dim: int = 0, *, portable: bool = False
     ) -> KvLayout:
-        """Derive the layout of `tensors`, any strides and dtypes, blocks along `block_dim`.
+        """Return the layout of `tensors` of any strides and dtypes, with blocks along `block_dim`.
 
-        Raises ValueError where they differ in blocks or device, are empty or share bytes.
+        Raises ValueError for tensors that differ in blocks or device, are empty or share bytes.
         """
         if not tensors:
             raise ValueError("a KV layout needs at least one tensor, got none")
@@ -79,16 +80,16 @@ class KvLayout:
 
     @property
     def block_bytes(self) -> int:
-        """Bytes of one block over all tensors: the length of its slab."""
+        """Bytes of one block over all tensors: the length of a slab."""
         return sum(region.nbytes for region in self.regions)
 
     @property
     def chunk(self) -> int:
-        """Bytes of the shortest contiguous run that a block is made of."""
+        """Bytes of the shortest contiguous run of a block."""
         return min(region.chunk for region in self.regions)
 
     def check(self, tensors: Sequence[Tensor]) -> None:
-        """Raise ValueError unless `tensors` lie as those that the layout was derived from."""
+        """Raise ValueError unless `tensors` have the shapes and places of this layout."""
         if len(tensors) != len(self.planes):
             raise ValueError(f"expected {len(self.planes)} tensors, got {len(tensors)}")
         first = tensors[0].data_ptr()

@@ -1,4 +1,4 @@
-"""Which block goes to which row of the slabs: checked ids, and runs of neighbours among them."""
+"""Pairs of blocks and slab rows: checked ids, and runs of neighbouring ids."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ Ids: TypeAlias = "Sequence[int] | Places | Tensor"
 
 @dataclass(frozen=True, slots=True)
 class Moves:
-    """Pairs of a block in the cache and a row of the slabs, none named twice, by ascending row."""
+    """Pairs of a block in the cache and a row of the slabs, int64 (moves,), by ascending row.
+
+    No block and no row is named twice.
+    """
 
     blocks: Places
     rows: Places
@@ -38,8 +41,8 @@ class Moves:
         """Pair `block_ids` with `rows` of `slabs` (by default with all rows, in order).
 
         `slabs` is a uint8 tensor (rows, layout.block_bytes), each row contiguous. Ids are host
-        values. Raises ValueError for tensors the layout does not describe, slabs of another
-        shape, and ids out of range, named twice or not paired.
+        values. Raises ValueError for tensors that the layout does not describe, for slabs of
+        another shape, and for ids out of range, named twice or not paired.
         """
         layout.check(tensors)
         check_slabs(layout, slabs)
@@ -54,15 +57,15 @@ class Moves:
         return cls(blocks[order], places[order])
 
     def runs(self) -> list[tuple[slice, slice]]:
-        """Return the longest stretches in which both the blocks and the rows are neighbours."""
+        """Return the longest runs with neighbouring blocks and neighbouring rows."""
         edges = _edges((_steps(self.blocks) != 1) | (_steps(self.rows) != 1), len(self.blocks))
         return list(zip(_slices(self.blocks, edges), _slices(self.rows, edges), strict=True))
 
 
 def scattered(here: Places, there: Places) -> list[tuple[slice, slice | Places]]:
-    """Pair the longest stretches of neighbours in `here` with their places in `there`.
+    """Pair the longest runs of neighbours in `here` with the run's places in `there`.
 
-    The place of a stretch of one is a slice, which NumPy follows faster than an index.
+    The place of a run of one element is a slice: NumPy is faster with a slice than with an index.
     """
     order = here.argsort()
     here, there = here[order], there[order]
@@ -80,7 +83,10 @@ def _steps(places: Places) -> Places:
 
 
 def _edges(cuts: NDArray[np.bool_], count: int) -> list[int]:
-    """Return where stretches of `count` places begin, and the end; cuts[i] parts i from i + 1."""
+    """Return the starts of the runs of `count` places, and the end.
+
+    cuts[i] is True if place i and place i + 1 are in different runs.
+    """
     return [0, *(cuts.nonzero()[0] + 1).tolist(), count] if count else []
 
 
@@ -104,7 +110,7 @@ def check_slabs(layout: KvLayout, slabs: Tensor) -> None:
 
 
 def distinct(what: str, given: Ids, bound: int) -> Places:
-    """Return ids as an array; ValueError unless they are integers below `bound`, each once."""
+    """Return ids as int64 (ids,); ValueError unless all are integers in [0, bound), each once."""
     ids = np.asarray(given if isinstance(given, (Sequence, np.ndarray)) else given.tolist())
     if ids.ndim != 1 or (ids.size and ids.dtype.kind not in "iu"):
         raise ValueError(f"expected a flat list of integer {what} ids, got {given!r}")

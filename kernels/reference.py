@@ -1,4 +1,4 @@
-"""The oracle: gather and scatter in index_select and index_copy_, tensor by tensor."""
+"""The reference for tests: gather and scatter by index_select and index_copy_, per tensor."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def scatter(
 def _parts(
     layout: KvLayout, tensors: Sequence[Tensor], slabs: Tensor
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield each tensor, blocks first and as integers, beside its columns of the slabs."""
+    """Yield each tensor, as integers with the blocks first, and the tensor's slab columns."""
     start = 0
     for plane, tensor in zip(layout.planes, tensors, strict=True):
         values = tensor.view(_BITS[plane.itemsize]).permute(plane.order).unsqueeze(-1)

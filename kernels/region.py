@@ -1,4 +1,4 @@
-"""Equally spaced chunks: the shape in which every stride order of a KV cache can be copied."""
+"""Equally spaced chunks: a form of copy for every stride order of a KV cache."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ class Region:
     """Equally spaced chunks of every block, in one allocation; all lengths in bytes.
 
     Chunk (i, j, …) of block b starts at the first byte of tensor `tensor` + b * `block_stride`
-    + i * `strides[0]` + j * `strides[1]` …; in a slab the chunks follow each other densely,
-    from `slab_offset` on.
+    + i * `strides[0]` + j * `strides[1]` …. In a slab, the chunks begin at `slab_offset` and have
+    no gaps.
     """
 
     tensor: int
@@ -28,7 +28,10 @@ class Region:
 
     @classmethod
     def of(cls, tensor: int, block_stride: int, dims: Iterable[Dim]) -> Region:
-        """Fold neighbours among `dims` (outermost first, bytes last) that one stride can walk."""
+        """Return the region of `dims`; neighbouring dimensions become one if one stride suffices.
+
+        `dims` has the outermost dimension first and the bytes last.
+        """
         folded: list[Dim] = []
         for size, stride in dims:
             if folded and folded[-1][1] == size * stride:
@@ -50,7 +53,7 @@ class Region:
         return tuple(prod(self.sizes[i + 1 :]) * self.chunk for i in range(len(self.sizes)))
 
     def repeated(self, count: int, gap: int) -> Region:
-        """Return `count` such regions, `gap` bytes apart, as one."""
+        """Return one region of `count` copies of this region, `gap` bytes apart."""
         if count == 1:
             return self
         return Region.of(self.tensor, self.block_stride, [(count, gap), *self._dims()])
@@ -70,8 +73,10 @@ class Region:
 
 
 def join(regions: Sequence[Region], places: Sequence[tuple[int, int]]) -> tuple[Region, ...]:
-    """Join one region per tensor where neighbours are alike and equally spaced, and lay the
-    result out in a slab; `places` holds each tensor's storage and first byte's address.
+    """Join neighbouring regions that are alike and equally spaced, and give each a slab offset.
+
+    `regions` has one region per tensor. `places` has each tensor's pair of storage address and
+    address of the first byte.
     """
     joined: list[Region] = []
     start = 0
@@ -89,7 +94,7 @@ def join(regions: Sequence[Region], places: Sequence[tuple[int, int]]) -> tuple[
 def _continues(
     regions: Sequence[Region], places: Sequence[tuple[int, int]], start: int, index: int
 ) -> bool:
-    """Return whether tensor `index` goes on with the row of tensors that began at `start`."""
+    """Return whether tensor `index` continues the equally spaced tensors from `start` on."""
     gap = places[index][1] - places[index - 1][1]
     return (
         replace(regions[index], tensor=start) == regions[start]

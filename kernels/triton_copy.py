@@ -1,9 +1,9 @@
 """Triton kernels that gather and scatter KV blocks, one program per piece of a chunk.
 
-A program reads one address and copies at most 16 KiB in the widest words that everything is
-aligned to. The slabs lie on the device, or in pinned host memory, which the kernel reads and
-writes over the link (zero-copy). With `staging` on the device, the kernel stays on the device
-and one contiguous memcpy crosses the link.
+A program reads one address and copies at most 16 KiB, in the widest words that all addresses and
+strides are aligned to. The slabs lie on the device or in pinned host memory. The kernel reads and
+writes pinned host memory over the link (zero-copy). With `staging` on the device, the kernel
+stays on the device, and one contiguous memcpy crosses the link.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def _copy_chunks(
     cache = tl.load(addresses + chunk)
     cache += tl.load(blocks + move) * tl.load(block_strides + chunk)
     slab = slabs + tl.load(rows + move) * row_stride + chunk.to(tl.int64) * words * BYTES
-    # An address that comes as a number says nothing of its alignment, on which 16-byte words hang.
+    # 16-byte words need a known alignment, and Triton cannot infer that of an integer address.
     there = tl.multiple_of(cache.to(tl.pointer_type(WORD)), ALIGN)
     here = tl.multiple_of(slab.to(tl.pointer_type(WORD)), ALIGN)
     index = (program % pieces) * TILE + tl.arange(0, TILE)
@@ -62,7 +62,8 @@ def _copy_chunks(
         tl.store(there + index, tl.load(here + index, mask=inside), mask=inside)
 
 
-# Only `words` decides on wide loads; specialising on the rest would compile during a switch.
+# Only `words` decides on wide loads. A specialisation on the other arguments would compile during
+# a switch.
 copy_chunks = triton.jit(_copy_chunks, do_not_specialize=["slabs", "row_stride", "chunks"])
 
 
@@ -117,7 +118,10 @@ def _staging(
     slabs: Tensor,
     given: Tensor | None,
 ) -> Tensor | None:
-    """Return where to stage, or None where the kernel reaches the slabs itself."""
+    """Return the staging slabs, or None if the kernel reaches the slabs without staging.
+
+    Raises ValueError for given staging of another shape or device.
+    """
     device, rows = tensors[0].device, len(moves.blocks)
     if given is None:
         if slabs.device == device or slabs.is_pinned():
@@ -140,7 +144,7 @@ def _launch(
     device = tensors[0].device
     table, addresses, strides = _table(layout, bases, device)
     if device.type == "cuda":
-        # The table may leave its cache, and its memory be used anew, before this stream is done.
+        # `lru_cache` may drop the table, and torch reuse its memory, before this stream is done.
         for column in (addresses, strides):
             column.record_stream(torch.cuda.current_stream(device))
     blocks, rows = _pairs(moves, device)
@@ -149,7 +153,7 @@ def _launch(
     words = table.unit // word
     tile = min(triton.next_power_of_2(words), MAX_TILE)
     pieces = triton.cdiv(words, tile)
-    # Triton launches on the current device, whatever its arguments' own.
+    # Triton launches on the current device, even if the arguments are on another device.
     with torch.cuda.device(tensors[0].get_device()):
         copy_chunks[(len(moves.blocks) * len(addresses) * pieces,)](
             addresses,

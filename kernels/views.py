@@ -1,4 +1,4 @@
-"""Byte views of a cache and of slabs, region by region, with equal shapes beyond the first."""
+"""Byte views of a cache and of slabs per region, of equal shapes but for the first dimension."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from kernels.region import Region
 def paired(
     layout: KvLayout, tensors: Sequence[Tensor], slabs: Tensor
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield per region its uint8 views (blocks, *sizes, chunk) of the cache and (rows, *sizes,
-    chunk) of the slabs.
+    """Yield two uint8 views per region: of the cache and of the slabs.
+
+    The shapes are (blocks, *sizes, chunk) and (rows, *sizes, chunk).
     """
     for region in layout.regions:
         slab = slabs.as_strided(
@@ -29,7 +30,7 @@ def paired(
 def joined(tensors: Sequence[Tensor]) -> list[Tensor]:
     """Return the bytes of a cache as one uint8 view (blocks, *sizes, chunk) per region.
 
-    The layout of these views has the regions of the tensors' own, and fewer planes to check.
+    The layout of these views has the regions of the tensors' layout, and fewer planes to check.
     """
     layout = KvLayout.of(tensors)
     return [blocks_of(layout, region, tensors) for region in layout.regions]

@@ -9,8 +9,9 @@
 # %% [markdown]
 # # How many models fit my SLO on my GPUs?
 #
-# Opens as a notebook with jupytext, or runs as a script: `python notebooks/capacity.py`.
-# First the paper's set-up from stored results, if there are any; then your own market, simulated.
+# This file opens as a notebook with jupytext, or runs as a script: `python notebooks/capacity.py`.
+# The first part shows the paper's set-up from stored results, if results are stored.
+# The second part simulates your own market.
 
 # %%
 from functools import cache
@@ -28,7 +29,8 @@ from aegaeon.sim.occupancy import expected_active
 
 # %% [markdown]
 # ## The paper's set-up: 16 H800, 0.1 requests per second and model
-# A curve is the share of tokens on time; the number is the load at which it falls below 90 %.
+# A curve is the share of tokens on time. The printed number is the load at which the curve falls
+# below 90 %.
 
 # %%
 try:
@@ -47,8 +49,8 @@ else:
 
 # %% [markdown]
 # ## Your market
-# Change what follows: every key of `conf/` may stand here (`aegaeon run --help` lists the choices).
-# Eight GPUs, small models mostly, a stricter first token, and traffic in bursts:
+# Change the settings below. Every key of `conf/` is allowed: `aegaeon run --help` lists choices.
+# The example has eight GPUs, mostly small models, a stricter TTFT target, and traffic in bursts.
 
 # %%
 MARKET = [
@@ -68,9 +70,9 @@ MOST = 128
 SEED = 0
 
 # %% [markdown]
-# How many models have a request in flight at a time? With nothing to wait for, a request takes some
-# 3 s (300 tokens of 10 ms), and the number follows from theorem 3.1 of the paper. What exceeds the
-# GPUs has to queue or to take turns.
+# How many models have a request in flight at a time? A request that never waits takes about 3 s
+# (300 tokens of 10 ms each). The mean number of active models then follows from theorem 3.1 of the
+# paper. If the number of active models exceeds the number of GPUs, models queue or take turns.
 
 # %%
 for count in COUNTS:
@@ -86,7 +88,7 @@ def attainment(system: str, count: int) -> float:
 
 
 def largest(system: str, step: int = 4) -> int:
-    """Return the largest tried number of models with 90 % of tokens on time, 0 if none has."""
+    """Return the largest tried number of models with 90 % of tokens on time; 0 without one."""
     low, high = 0, step
     while high < MOST and attainment(system, high) >= LEVEL:
         low, high = high, 2 * high
@@ -106,5 +108,5 @@ axes.set(xlabel="models", ylabel="tokens on time")
 axes.legend()
 
 # %% [markdown]
-# One seed and one minute say where to look, not what to buy: repeat with more seeds and a longer
-# `workload.duration_s`, or replay your own trace (`workload=azure`, `workload.path=...`).
+# One seed and one minute give a rough number, no basis for a purchase. Repeat with more seeds and
+# a longer `workload.duration_s`, or replay your own trace (`workload=azure`, `workload.path=...`).

@@ -1,4 +1,4 @@
-"""Fixtures that the tests of several packages share."""
+"""Fixtures for the tests of several packages."""
 
 import os
 from pathlib import Path
@@ -13,7 +13,7 @@ from tests.support.synthetic_tables import write_all
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """Return the folder of public traces and measurements; skip where it is absent."""
+    """Return the folder of public traces and measurements; skip the test without the folder."""
     default = Path(__file__).parents[2] / "shared" / "data"
     folder = Path(os.environ.get("AEGAEON_DATA", default))
     if not folder.is_dir():

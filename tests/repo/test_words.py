@@ -20,6 +20,10 @@ CODE: tuple[str, ...] = (
     "aegaeon/doctor",
     "aegaeon/claims",
     "aegaeon/results",
+    "figures",
+    "kernels",
+    "notebooks",
+    "tests/support",
 )
 # Modules that lie in no such folder.
 MODULES: tuple[str, ...] = ("aegaeon/*.py", "aegaeon/live/*.py")

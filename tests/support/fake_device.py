@@ -1,7 +1,7 @@
-"""A device for tests: its copies happen when the test runs them.
+"""A device for tests: a queued copy happens when the test advances the device.
 
-Bytes move when an operation runs, not when it is queued. A source that was overwritten too early,
-or a target that was used again too early, therefore shows as wrong bytes, as on a GPU.
+Bytes move when an operation runs, not when the operation is queued. A source that was overwritten
+too early, or a target that was reused too early, therefore shows as wrong bytes, as on a GPU.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from aegaeon.live.memory.device import Stream, StreamEvent
 
 
 class FakeEvent:
-    """Done once its stream has run up to it."""
+    """An event that is done once its stream has run all earlier operations."""
 
     def __init__(self, device: FakeDevice) -> None:
         self._device = device
@@ -26,14 +26,14 @@ class FakeEvent:
         return self.completed
 
     def synchronize(self) -> None:
-        """Run all streams in turn until done; a wait that nothing can end is a RuntimeError."""
+        """Run all streams in turn until the event is done; RuntimeError for a deadlock."""
         while not self.completed:
             if not self._device.advance():
                 raise RuntimeError("deadlock: no stream can advance and the event is not done")
 
 
 class FakeStream:
-    """A queue of operations; an operation returns False while it has to wait."""
+    """A queue of operations; an operation that has to wait returns False."""
 
     def __init__(self, device: FakeDevice) -> None:
         self._device = device
@@ -43,7 +43,7 @@ class FakeStream:
         return len(self._queue)
 
     def advance(self) -> bool:
-        """Run the oldest operation; return False if there is none or it waits for an event."""
+        """Run the oldest operation; return False without one, or if it waits for an event."""
         if not self._queue or not self._queue[0]():
             return False
         self._queue.popleft()
@@ -59,7 +59,7 @@ class FakeStream:
         self._queue.append(run)
 
     def copy(self, dst: torch.Tensor, src: torch.Tensor) -> None:
-        """Queue a copy that reads `src` when it runs."""
+        """Queue a copy; `src` is read when the copy runs. ValueError for unlike tensors."""
         if dst.shape != src.shape or dst.dtype != src.dtype:
             raise ValueError(f"copy of {src.shape} to {dst.shape}")
         self.launch(lambda: dst.copy_(src))
@@ -93,7 +93,7 @@ class FakeDevice:
         return torch.zeros(nbytes, dtype=torch.uint8)
 
     def register(self, host: torch.Tensor) -> None:
-        """Note that `host` is page-locked; registering it twice is an error, as on CUDA."""
+        """Note that `host` is page-locked; RuntimeError for a second call, as on CUDA."""
         if host.data_ptr() in self.registered:
             raise RuntimeError("host memory is registered already")
         self.registered.add(host.data_ptr())
@@ -112,11 +112,11 @@ class FakeDevice:
         return self.streams[-1]
 
     def advance(self) -> bool:
-        """Let each stream run one operation; return False if none could."""
+        """Let each stream run one operation; return False if no stream could."""
         ran = [stream.advance() for stream in self.streams]
         return any(ran)
 
     def run_all(self) -> None:
-        """Run all streams until none can go on."""
+        """Run all streams until no stream can advance."""
         while self.advance():
             pass

@@ -1,4 +1,4 @@
-"""Fakes of what the controller talks to."""
+"""Fakes of the parts around the controller: instances, transport, dispatcher, clock."""
 
 import queue
 from dataclasses import dataclass, field, replace
@@ -26,7 +26,7 @@ from aegaeon.live.events import (
     Tokens,
 )
 
-# Tokens that a fake instance makes of a request that does not say.
+# Tokens that a fake instance makes for a request without `due`.
 UNKNOWN_LENGTH = 3
 DEVICE = DeviceSpec("cpu", 1e9, 1e9, 1e9, 1e9)
 
@@ -41,7 +41,10 @@ def request(ident: int, out: int = 3, arrival: float = 0.0) -> LiveRequest:
 
 @dataclass
 class FakeInstance:
-    """An instance that answers at once, unless `mute`; times are the controller's clock."""
+    """An instance that answers at once, unless `mute`; times are those of the controller's clock.
+
+    `got`, `discarded` and `reaped` record the calls.
+    """
 
     ident: int
     stage: Stage
@@ -100,7 +103,7 @@ class FakeInstance:
 
 @dataclass
 class FakeTransport:
-    """Reaches fake instances."""
+    """A transport to fake instances, by direct calls."""
 
     instances: dict[int, FakeInstance]
 
@@ -132,7 +135,10 @@ def tokens(now: float, ident: int, *ids: int) -> Tokens:
 
 @dataclass
 class FakeDispatcher:
-    """Prefill on 0, decode on 1, unless told otherwise; notes what it hears."""
+    """A dispatcher that prefills on 0 and decodes on 1, unless `answers` says otherwise.
+
+    `heard` records the calls. `released` has the placements to return.
+    """
 
     answers: dict = field(default_factory=dict)
     released: dict = field(default_factory=dict)
@@ -151,7 +157,7 @@ class FakeDispatcher:
 
 
 class Clock:
-    """Seconds that pass by themselves, a little at every look."""
+    """A clock in seconds that advances by 1 ms at every call."""
 
     def __init__(self):
         self.now = 0.0
@@ -162,7 +168,7 @@ class Clock:
 
 
 class Bench:
-    """A controller on fakes: instance 0 prefills and 1 decodes."""
+    """A controller on fakes: instance 0 prefills and instance 1 decodes."""
 
     def __init__(self):
         self.clock = Clock()

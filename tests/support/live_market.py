@@ -1,4 +1,4 @@
-"""A market of tiny random models for live runs, and what each model gives when it runs alone."""
+"""A market of tiny random models for live runs, and each model's tokens when run alone."""
 
 import os
 import time
@@ -63,7 +63,7 @@ def serve(system, plan: Deployment, wanted, options, folder: Path, **rest):
 
 
 def alone(plan: Deployment, live, folder: Path) -> dict[int, list[int]]:
-    """Return every request's tokens when its model has a device for itself."""
+    """Return every request's tokens, by request number, with a device for each model alone."""
     from aegaeon.live.preflight.checkpoints import DTYPES
     from aegaeon.live.tiny import tiny_model
     from aegaeon.live.vllm.engine import ModelEngineOptions
@@ -88,13 +88,16 @@ def alone(plan: Deployment, live, folder: Path) -> dict[int, list[int]]:
 
 
 def leftovers() -> set[Path]:
-    """Return shared memory whose maker, an agent, is dead and that nobody uses, or of vLLM's."""
+    """Return leftover shared memory: of dead agents and without users, and of vLLM."""
     ours = {found.path for found in find_leftovers() if "-node-" in found.path.name}
     return ours | set(SHARED_MEMORY.glob("psm_*"))
 
 
 def ours(token: str | None = None, patience_s: float = 10.0) -> list[str]:
-    """Return the commands of processes that a Ray with this token started and that still run."""
+    """Return the commands of running processes that a Ray with this token started.
+
+    Waits up to `patience_s` seconds for the processes to end.
+    """
     mark = (token or os.environ["RAY_AUTH_TOKEN"]).encode()
     until = time.monotonic() + patience_s
     while left := _with(mark):
@@ -110,8 +113,8 @@ def _with(token: bytes) -> list[str]:
         try:
             if int(folder.name) != os.getpid() and token in (folder / "environ").read_bytes():
                 command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-                # A process that has ended but was not waited for has no command; an earlier test of
-                # this session may have left a resource tracker, which ends with the session.
+                # A zombie has no command. An earlier test of this session may have left a resource
+                # tracker, and a resource tracker ends with the session.
                 tracker = "resource_tracker" in command and _parent(folder) == os.getpid()
                 found += [command] if command.strip() and not tracker else []
         except OSError:
@@ -124,7 +127,7 @@ def _parent(folder: Path) -> int:
 
 
 def instance_pids(stage: str, token: str | None = None) -> list[int]:
-    """Return the processes of a run's instances of one stage, known by the log they write to."""
+    """Return the process ids of a run's instances of one stage, found by the names of logs."""
     mark = (token or os.environ["RAY_AUTH_TOKEN"]).encode()
     found = []
     for folder in Path("/proc").glob("[0-9]*"):

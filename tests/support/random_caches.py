@@ -20,7 +20,7 @@ class Cache:
     block_dim: int
 
     def to(self, device):
-        """Return the same cache in memory of its own on `device`."""
+        """Return a copy of the cache on `device`."""
         buffers = [buffer.to(device, copy=True) for buffer in self.buffers]
         starts = [buffer.untyped_storage().data_ptr() for buffer in self.buffers]
         tensors = []
@@ -41,9 +41,9 @@ class Cache:
 
 
 def paged(dims, order, *, pads=None, dtype=torch.uint8, block_dim=0, portable=False):
-    """Return a cache of logical `dims` (layer first), physically in `order`, `pads` unused each.
+    """Return a cache of logical `dims` (layer first), physically in `order`.
 
-    Every byte of the one buffer is random.
+    `pads` is the number of unused elements per dimension. Every byte of the one buffer is random.
     """
     pads = pads or [0] * len(dims)
     room = [dims[d] + pads[d] for d in order]
@@ -64,7 +64,7 @@ def apart(caches):
 
 
 def random_bytes(*shape):
-    """Return uint8 whose values steer no test: they only have to differ from place to place."""
+    """Return random uint8; tests need only that bytes differ from place to place."""
     return torch.randint(0, 256, shape, dtype=torch.uint8)
 
 
@@ -91,7 +91,7 @@ def caches(draw):
 
 @st.composite
 def moves(draw, layout):
-    """Draw distinct block ids, as many distinct rows, and the number of rows the slabs have."""
+    """Draw distinct block ids, the same number of distinct rows, and the slabs' number of rows."""
     ids = draw(st.permutations(range(layout.blocks)))[: draw(st.integers(0, layout.blocks))]
     room = len(ids) + draw(st.integers(0, 2))
     rows = draw(st.permutations(range(room)))[: len(ids)]

@@ -37,7 +37,7 @@ SYSTEMS: dict[str, System] = {
     "sleep_mode_preempt": SleepMode(switch="preempt", slice_share=0.03, copy_out=True),
 }
 
-# Multiples of unlike square roots: no two instances ever tie, so no rounding decides an order.
+# Multiples of unlike square roots: no two times are equal, so rounding never decides an order.
 _ROOT2, _ROOT3, _ROOT5, _ROOT7 = 2**0.5, 3**0.5, 5**0.5, 7**0.5
 
 
@@ -73,7 +73,7 @@ def _cost(draw: st.DrawFn, index: int) -> ModelCost:
 
 @st.composite
 def crowds(draw: st.DrawFn) -> SmallMarket:
-    """Requests of one or two models that come together and outgrow the KV memory together."""
+    """Draw requests of one or two models that arrive close together and outgrow the KV memory."""
     costs = {f"m{i}": _cost(draw, i) for i in range(draw(st.integers(1, 2)))}
     costs = {m: replace(c, kv_bytes_per_token=20_000_000) for m, c in costs.items()}
     row = st.tuples(st.sampled_from(sorted(costs)), st.integers(1, 80), st.integers(20, 90))
@@ -87,7 +87,7 @@ def crowds(draw: st.DrawFn) -> SmallMarket:
 
 @st.composite
 def markets(draw: st.DrawFn) -> SmallMarket:
-    """Up to four models and ten requests; KV memory often holds hardly more than one of them."""
+    """Draw up to four models and ten requests; KV memory often holds little more than one."""
     costs = {f"m{i}": _cost(draw, i) for i in range(draw(st.integers(1, 4)))}
     row = st.tuples(
         st.sampled_from(sorted(costs)), st.integers(0, 40), st.integers(1, 150), st.integers(1, 80)

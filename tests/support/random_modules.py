@@ -1,4 +1,4 @@
-"""Random modules with what real ones have: ties, views, buffers, mixed types, odd strides."""
+"""Random modules with the features of real ones: ties, views, buffers, mixed types, odd strides."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def modules(draw: st.DrawFn) -> torch.nn.Module:
 
 
 def mlp(seed: int, hidden: int = 24, dtype: torch.dtype = torch.float32) -> torch.nn.Module:
-    """A network with a batch norm's buffers and a weight that is tied across two layers."""
+    """Return a network with a batch norm's buffers and one weight tied across two layers."""
     torch.manual_seed(seed)
     net = torch.nn.Sequential(
         torch.nn.Linear(8, hidden),

@@ -1,4 +1,4 @@
-"""Every key of the registered configuration schemas, with the default that it has today."""
+"""Every key of the registered configuration schemas, with today's default."""
 
 from collections import defaultdict
 from dataclasses import MISSING, fields, is_dataclass
@@ -15,7 +15,7 @@ UNCOUNTED = {*EXCLUDED, "seeds"}
 
 
 def all_keys():
-    """Return the defaults of each dotted key that is hashed, by the class that has it."""
+    """Return the defaults of each hashed dotted key, by the name of the schema class."""
     found = defaultdict(dict)
     for name, hint, default in _fields(Config):
         classes = group_classes(name) or {"config": hint}
@@ -44,7 +44,7 @@ def _fields(cls, instance=None):
 
 
 def _below(hint, key, default):
-    """Yield every leaf below a key; `*` stands for a name that a user chooses."""
+    """Yield every leaf below a key; `*` stands for a user-chosen name."""
     inner = [part for part in get_args(hint) if is_dataclass(part)]
     if is_dataclass(hint):
         instance = default if is_dataclass(default) else None

@@ -1,4 +1,4 @@
-"""A system that does what a test tells it to, right or wrong."""
+"""A system with a script for the scheduler: a test writes the work items, right or wrong."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -10,7 +10,7 @@ from baselines.serverlessllm.ours import ServerlessLLM
 
 @dataclass
 class _Reader:
-    """A scheduler that reads its work from a list; a decode goes on until all its requests end."""
+    """A scheduler with a list of work items; a decode is repeated until its requests finish."""
 
     script: list[Work]
     finished: set[int] = field(default_factory=set)
@@ -33,7 +33,7 @@ class _Reader:
 
 
 class _Anywhere:
-    """A dispatcher that sends everything to the first instance and may answer twice."""
+    """A dispatcher that places all requests on instance 0; `again` has further placements."""
 
     def __init__(self, again: Sequence[Placement] = ()):
         self.again = again

@@ -1,4 +1,4 @@
-"""Small markets whose costs and sizes a test can compute by hand."""
+"""Small markets with costs and sizes that a test can compute by hand."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -27,9 +27,10 @@ LINK = 10 * GB
 
 
 def cost(**changes: Any) -> ModelCost:
-    """A model that prefills in 0.1 s, decodes in 0.02 s a step and loads in 1 s over LINK.
+    """Return a model's costs: 0.1 s per prefill, 0.02 s per decode step, 1 s per load over LINK.
 
-    Fields of a part have its name in front, as `prefill_base_s`; `switch_s` is from the host.
+    `changes` are fields; a nested field has the name of its part in front, as `prefill_base_s`.
+    `switch_s` is the time of a switch from host memory.
     """
     values: dict[str, Any] = {
         "prefill_floor_s": 0.0,
@@ -51,7 +52,7 @@ def cost(**changes: Any) -> ModelCost:
 
 
 def _part(values: dict[str, Any], prefix: str) -> dict[str, Any]:
-    """Take the values out whose names begin with `prefix`; return them without it."""
+    """Remove the values with names that begin with `prefix`; return these by the name's rest."""
     names = [name for name in values if name.startswith(prefix)]
     return {name.removeprefix(prefix): values.pop(name) for name in names}
 
@@ -67,7 +68,7 @@ def deployment(
     weight_slots: int = 2,
     slo: Slo | None = None,
 ) -> Deployment:
-    """A cluster whose devices keep `kv_bytes` for KV beside `weight_slots` models."""
+    """Return a cluster of devices with room for `weight_slots` models and `kv_bytes` of KV."""
     weights = max(c.weight_bytes for c in costs.values())
     device = DeviceSpec(
         name="toy",
@@ -90,7 +91,7 @@ def deployment(
 
 
 def arriving(*rows: tuple[str, float, int, int]) -> list[Arrival]:
-    """A workload from (model, arrival, input tokens, output tokens), numbered by arrival."""
+    """Return a workload of (model, arrival, input tokens, output tokens), numbered by arrival."""
     ordered = sorted(rows, key=lambda row: row[1])
     return [Arrival(Request(i, *known), due) for i, (*known, due) in enumerate(ordered)]
 
@@ -103,7 +104,7 @@ def simulate(
 
 
 def token_times(log: RunLog) -> dict[int, np.ndarray]:
-    """Every request's token times, by its number."""
+    """Return every request's token times in seconds, by request number."""
     count = len(log.requests)
     times = {}
     for first, _, tokens, flat in log.timelines.chunks(count):

@@ -1,4 +1,4 @@
-"""A made-up file of the live engine's numbers that reach every target just so."""
+"""A made-up file of the live engine's numbers, each exactly at its target."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from aegaeon.claims import load_claims
 
 
 def write_bench(stored: Path, **values: float) -> Path:
-    """Write every number that a claim reads into `stored`, claims named in `values` with those."""
+    """Write every number that a claim reads into `stored`; `values` replaces numbers by claim."""
     numbers = []
     for claim in load_claims():
         if claim.check == "bench":

@@ -1,4 +1,4 @@
-"""Made-up runs of Figures 14 to 17 and 7, with their tables; hardware `synthetic`."""
+"""Made-up runs of Figures 7 and 14 to 17, with detail tables; hardware `synthetic`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LINES = 60
 
 
 def detail_rows(experiment: str, system: str = "aegaeon", **changes: object) -> pd.DataFrame:
-    """One row a set-up, as the experiment stores them."""
+    """Return one row per set-up, as the experiment stores rows."""
     score = dict.fromkeys(("slo_attainment", "artifact_qos", "joint_attainment"), 0.95)
     rows = [
         COLUMNS
@@ -33,7 +33,7 @@ def detail_rows(experiment: str, system: str = "aegaeon", **changes: object) -> 
 
 
 def details(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Every kind of table for these rows: half of all switches prefetched, a tenth unused."""
+    """Return all detail tables for these rows: half of the switches prefetched, a tenth unused."""
     rng = np.random.default_rng(1)
     found: dict[str, list[pd.DataFrame]] = {}
     for key in rows["config_hash"]:
@@ -60,7 +60,7 @@ def details(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 
 def target_rows(experiment: str, column: str) -> pd.DataFrame:
-    """Rows of one panel of Figure 17: three targets, each easier than the one before."""
+    """Return the rows of one panel of Figure 17: three targets, hardest first."""
     rows = []
     for rank, target in enumerate(
         (5.0, 10.0, 20.0) if column == "ttft_slo_s" else (0.05, 0.1, 0.2)
@@ -96,7 +96,7 @@ def write_details(stored: Path, *, presets: bool = True) -> None:
 def write_experiment(
     stored: Path, name: str, rows: pd.DataFrame, tables: dict[str, pd.DataFrame]
 ) -> None:
-    """Write an experiment's rows and its tables."""
+    """Write an experiment's rows and detail tables."""
     rows.to_parquet(stored / f"{name}.parquet")
     for table, frame in tables.items():
         (stored / table).mkdir(exist_ok=True)

@@ -1,4 +1,4 @@
-"""Made-up live runs and simulated twins whose times are wrong by known factors."""
+"""Made-up live runs, and simulated runs of the same requests with times wrong by known factors."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ REQUESTS = 40
 def fidelity_tables(
     ttft: float = 1.04, tbt: float = 0.95, points: float = 0.02, switches: int = 11
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Rows and requests; simulated times are `ttft` and `tbt` times the live ones."""
+    """Return rows and requests; simulated times are the live times multiplied by `ttft`, `tbt`."""
     rows, lines = [], []
     for source, factors in (("live", (1.0, 1.0)), ("simulated", (ttft, tbt))):
         live = source == "live"

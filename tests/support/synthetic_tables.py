@@ -1,7 +1,7 @@
 """Made-up stored tables for tests: smooth curves that cross 90 % at a chosen load.
 
-Nothing here is a measurement; the hardware column says `synthetic` so that no reader can mistake a
-figure drawn from these tables.
+No number here is a measurement. The hardware column says `synthetic`, so that no reader can mistake
+a figure of these tables for a result.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def _loads(experiment: str) -> tuple[float, ...]:
 
 
 def sweep_table(experiment: str, crossings: Mapping[str, float], seeds: int = 3) -> pd.DataFrame:
-    """Rows of one experiment, one a system, load and seed; MuxServe stops at 32 models."""
+    """Return one row per system, load and seed of an experiment; MuxServe stops at 32 models."""
     rows = []
     for system, at in crossings.items():
         for load in _loads(experiment):
@@ -88,7 +88,7 @@ def _keyed(rows: list[dict[str, object]]) -> pd.DataFrame:
 
 
 def fig04_tables(mean: float = 46.3) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Three runs of the active-model experiment and their series."""
+    """Return three runs of the experiment fig04, and the detail table `series` of these runs."""
     row = {"experiment": "fig04", "figure": "fig04", "system": "serverlessllm", "num_models": 100}
     row |= {"rate_rps": 0.037, "slo_attainment": 1.0, "artifact_qos": 1.0, "joint_attainment": 1.0}
     row |= {"goodput_rps": 3.7, "mean_active_models": mean}

@@ -1,6 +1,6 @@
-"""What tests of the live engine share: four tiny models, LoRA adapters for them, a node of memory.
+"""Parts for tests of the live engine: four tiny models, LoRA adapters, a node of memory.
 
-Needs neither torch nor vLLM until something is built.
+An import needs neither torch nor vLLM; building a model, an adapter or a node does.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class TinyAdapter:
     seed: int = 0
 
     def build(self, model: TinyModel, folder: Path) -> Adapter:
-        """Write it for `model` below `folder`; it changes most greedy tokens."""
+        """Write the adapter for `model` below `folder`; the adapter changes most greedy tokens."""
         import torch
         from safetensors.torch import save_file
 
@@ -64,7 +64,7 @@ class TinyAdapter:
 
 
 def _projections(model: TinyModel) -> dict[str, tuple[int, int]]:
-    """Return the sizes of every linear layer's input and output, by its name below the layers."""
+    """Return the input and output size of every linear layer, by the name below the layers."""
     hidden, kv = model.heads * model.head_dim, model.kv_heads * model.head_dim
     sizes = {
         **{f"self_attn.{part}_proj": (hidden, hidden) for part in "qo"},
@@ -113,6 +113,6 @@ class TinyNode:
         return {m.name: ModelEngine(m.name, m.build(folder), pool, tiny_options(m)) for m in models}
 
     def close(self) -> None:
-        """Give everything back."""
+        """Free the shared memory."""
         self.host_kv.close()
         self.shared.close()

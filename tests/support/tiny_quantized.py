@@ -17,7 +17,7 @@ AWQ_ORDER = (0, 2, 4, 6, 1, 3, 5, 7)
 
 @dataclass(frozen=True)
 class Format:
-    """How a linear layer's weight is stored, and what the layer calls it once it is loaded."""
+    """The stored form of a linear layer's weight; `weight` is the name in the loaded layer."""
 
     convert: Callable[[torch.Tensor], dict[str, torch.Tensor]]
     config: dict[str, Any]
@@ -51,7 +51,7 @@ def packed(numbers, axis):
 
 
 def grouped(weight):
-    """Return numbers from 0 to 15, [out, in], whose zero is 8, and scales, [out, in / GROUP]."""
+    """Return numbers from 0 to 15 with 8 for zero, [out, in], and scales, [out, in / GROUP]."""
     groups = weight.float().unflatten(1, (-1, GROUP))
     scales = groups.abs().amax(2, keepdim=True) / 7
     return ((groups / scales).round() + 8).flatten(1), scales.squeeze(2).to(weight.dtype)
@@ -72,7 +72,7 @@ def pack_quantized(weight):
 
 def gptq(weight):
     numbers, scales = grouped(weight)
-    # Stored zeros are one too small.
+    # GPTQ stores a zero less one.
     zeros = torch.full(scales.t().shape, 7)
     return {
         "qweight": packed(numbers.t(), 0),

@@ -1,6 +1,6 @@
-"""A tensor-parallel instance of tiny models in a process of its own, which does what a test says.
+"""A tensor-parallel instance of tiny models in a separate process; a test calls its methods.
 
-vLLM's parallel state is one per process: a test's own engines are a group of one rank.
+vLLM has one parallel state per process, and the test's process has a group of one rank.
 """
 
 import os
@@ -13,13 +13,13 @@ from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-# Of all ranks together: about what one request of the longest takes twice.
+# KV bytes of all ranks together: about twice the KV of the longest request.
 KV_BYTES = 6 << 17
 SLOT_BYTES = 4 << 20
 
 
 class Remote:
-    """The test's end: `remote.switching(...)` calls the method of `Instance`."""
+    """The test's side: `remote.switching(...)` calls the method of `Instance`."""
 
     def __init__(self, *given: object) -> None:
         self._pipe, theirs = Pipe()
@@ -42,7 +42,7 @@ class Remote:
         return call
 
     def end(self) -> int:
-        """Close the pipe, upon which the process ends; return its exit status."""
+        """Close the pipe, wait for the process to end, and return the exit status."""
         self._pipe.close()
         return self.process.wait(60)
 

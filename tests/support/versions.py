@@ -1,4 +1,4 @@
-"""What one machine of a live cluster has installed."""
+"""The installed versions on one machine of a live cluster."""
 
 from aegaeon.live.preflight.fingerprint import ABSENT
 

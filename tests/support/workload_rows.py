@@ -1,4 +1,4 @@
-"""A workload as flat rows, which tests compare."""
+"""A workload as flat rows, for comparisons in tests."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -15,7 +15,7 @@ class Row(NamedTuple):
 
 
 def rows(arrivals: Iterable[Arrival]) -> list[Row]:
-    """One row an arrival, in order."""
+    """Return one row per arrival, in order."""
     found = []
     for a in arrivals:
         r = a.request
