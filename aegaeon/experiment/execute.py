@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from aegaeon.experiment.backends import runner
+from aegaeon.experiment.backends.registry import runner
 from aegaeon.experiment.planned import Plan, Result
 
 

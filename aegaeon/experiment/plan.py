@@ -10,7 +10,7 @@ import numpy as np
 
 from aegaeon.core import Arrival, Deployment, ModelSpec, Slo
 from aegaeon.errors import UserError
-from aegaeon.experiment.backends import runner
+from aegaeon.experiment.backends.registry import runner
 from aegaeon.experiment.config import Config, Market, TraceWorkload
 from aegaeon.experiment.planned import Plan
 from aegaeon.policy.interface import known_lengths

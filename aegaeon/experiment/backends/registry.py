@@ -8,11 +8,11 @@ from typing import Any, Protocol
 
 from aegaeon.core import Fleet
 from aegaeon.errors import UserError
+from aegaeon.experiment.backends.live import LiveBackend
+from aegaeon.experiment.backends.measurements import OccupancyModel, SwitchCostMeasurement
+from aegaeon.experiment.backends.simulated import SimulatedBackend
 from aegaeon.experiment.config import Backend, Live, Occupancy, Simulated, SwitchCostBackend
-from aegaeon.experiment.live import LiveBackend
-from aegaeon.experiment.measurements import OccupancyModel, SwitchCostMeasurement
 from aegaeon.experiment.planned import Plan, Result
-from aegaeon.experiment.simulated import SimulatedBackend
 
 
 class Runner(Protocol):

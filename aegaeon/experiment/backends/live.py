@@ -6,9 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from aegaeon.core import Fleet
+from aegaeon.experiment.backends.scored import scored
 from aegaeon.experiment.config import Live
 from aegaeon.experiment.planned import Plan, Result
-from aegaeon.experiment.scored import scored
 from aegaeon.experiment.sizes import check_sizes
 from aegaeon.live.control.log import run_log
 from aegaeon.live.preflight.checks import check_host, check_types, live_fleet

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from aegaeon.core import Fleet
+from aegaeon.experiment.backends.live import known_types
 from aegaeon.experiment.config import Occupancy, SwitchCostBackend
-from aegaeon.experiment.live import known_types
 from aegaeon.experiment.planned import Plan, Result, settings
 from aegaeon.live.preflight.checks import check_types
 from aegaeon.scoring.tables import stages_table

@@ -5,7 +5,7 @@ from hydra.core.config_store import ConfigStore
 
 from aegaeon.core import Deployment
 from aegaeon.errors import UserError
-from aegaeon.experiment.backends import BACKENDS, MEASUREMENTS, runner
+from aegaeon.experiment.backends.registry import BACKENDS, MEASUREMENTS, runner
 from aegaeon.experiment.config import Backend, from_hydra
 from aegaeon.experiment.execute import execute
 from aegaeon.experiment.plan import plan

@@ -7,11 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from aegaeon.core import Fleet
+from aegaeon.experiment.backends.scored import scored
+from aegaeon.experiment.backends.switch_stages import modelled_stages
 from aegaeon.experiment.config import Simulated
 from aegaeon.experiment.planned import Plan, Result
-from aegaeon.experiment.scored import scored
 from aegaeon.experiment.sizes import check_sizes
-from aegaeon.experiment.stages import modelled_stages
 from aegaeon.scoring.tables import pool_table, stages_table
 from aegaeon.sim.host_pool import host_pool
 from aegaeon.sim.simulator import Simulator

@@ -1,0 +1,1 @@
+"""What carries a plan out: the backends and measurements that a configuration may name."""
