@@ -59,7 +59,7 @@ class Timelines:
 
 @dataclass(frozen=True, slots=True)
 class RequestLog:
-    """What became of one request, and where its time from arrival to finish went.
+    """One request of a run: its times, and the breakdown of the time from arrival to finish.
 
     Attributes:
         output_tokens: tokens that were due.

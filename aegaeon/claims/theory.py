@@ -38,7 +38,7 @@ class Theorem(ErrorClaim):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Quotas(ErrorClaim):
+class QuotaEquations(ErrorClaim):
     """The largest error of equations 2 and 3, on the worked example and on the identities."""
 
     check = "quotas"
@@ -69,4 +69,4 @@ def _identities(steps_s: tuple[float, ...]) -> dict[str, float]:
     }
 
 
-KINDS = (Theorem, Quotas)
+KINDS = (Theorem, QuotaEquations)

@@ -109,7 +109,7 @@ class Market(Workload):
 
 
 @dataclass
-class Trace(Workload):
+class TraceWorkload(Workload):
     """Replayed from a file; `duration_s` 0 replays all of it.
 
     `rate_rps` is the mean rate of one model (requests/s), which a format without arrival times
@@ -226,7 +226,7 @@ def register() -> None:
         },
         "hardware": {"base_hardware": Hardware},
         "models": {"base_models": Models},
-        "workload": {"base_market": Market, "base_trace": Trace},
+        "workload": {"base_market": Market, "base_trace": TraceWorkload},
         "slo": {"base_slo": SloTargets},
         "backend": {
             "base_simulated": Simulated,
@@ -261,7 +261,7 @@ def validate(config: Config) -> None:
         check_fields(getattr(config, section), section)
     if isinstance(config.workload, Market):
         require_choice(SKEWS, skew=config.workload.skew)
-    if isinstance(config.workload, Trace):
+    if isinstance(config.workload, TraceWorkload):
         require_choice(FORMATS, format=config.workload.format)
         require_choice(SKEWS, assign=config.workload.assign)
     if config.host_pool.slabs < 1:

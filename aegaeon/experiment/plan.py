@@ -11,7 +11,7 @@ import numpy as np
 from aegaeon.core import Arrival, Deployment, ModelSpec, Slo
 from aegaeon.errors import UserError
 from aegaeon.experiment.backends import runner
-from aegaeon.experiment.config import Config, Market, Trace
+from aegaeon.experiment.config import Config, Market, TraceWorkload
 from aegaeon.experiment.planned import Plan
 from aegaeon.policy.interface import known_lengths
 from profiles.cost import cost_model
@@ -26,7 +26,7 @@ def plan(config: Config, seed: int) -> Plan:
     models = expand_market(types, config.models.count)
     arrivals = tuple(_arrivals(config, seed, models))
     if not arrivals:
-        rate = "rate_scale" if isinstance(config.workload, Trace) else "rate_rps"
+        rate = "rate_scale" if isinstance(config.workload, TraceWorkload) else "rate_rps"
         raise UserError(f"workload.duration_s: no request arrives; raise it or workload.{rate}")
     costs = cost_model(models, device)
     # Policies lay out and plan with the link as it was measured, if it was.
@@ -62,7 +62,7 @@ def _arrivals(config: Config, seed: int, models: tuple[ModelSpec, ...]) -> list[
             input_scale=workload.input_scale,
             output_scale=workload.output_scale,
         )
-    if isinstance(workload, Trace):
+    if isinstance(workload, TraceWorkload):
         return replay(
             Path(workload.path),
             workload.format,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from aegaeon.core import Arrival, Deployment, Fleet
-from aegaeon.experiment.config import Config, Market, Trace, Workload
+from aegaeon.experiment.config import Config, Market, TraceWorkload, Workload
 from aegaeon.results.schema import ROWS
 
 Row = dict[str, object]
@@ -50,7 +50,7 @@ def nominal_rate(workload: Workload) -> float:
     """Return the requests/s of one model that a workload asks for; 0 if a file says it."""
     if isinstance(workload, Market):
         return workload.rate_rps
-    return workload.rate_rps * workload.rate_scale if isinstance(workload, Trace) else 0.0
+    return workload.rate_rps * workload.rate_scale if isinstance(workload, TraceWorkload) else 0.0
 
 
 def settings(planned: Plan) -> Row:

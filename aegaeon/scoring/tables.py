@@ -7,10 +7,9 @@ from dataclasses import asdict
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from aegaeon.core import CostModel, ModelCost
-from aegaeon.runlog import PoolSample, RunLog, StageCost
+from aegaeon.runlog import Floats, Ints, PoolSample, RunLog, StageCost
 from aegaeon.scoring.score import Scores
 
 NO_TYPES: Mapping[str, str] = {}
@@ -81,42 +80,27 @@ def events_table(log: RunLog, types: Mapping[str, str] = NO_TYPES) -> pd.DataFra
     and instances that died (until they served again, NaN if they never did).
     """
     switches, moves, transfers, faults = log.switches, log.moves, log.transfers, log.faults
-    counts = {
-        "switch": len(switches.time),
-        "kv_move": len(moves.time),
-        "kv_carry": len(transfers),
-        "fault": len(faults),
+    carried, died = [t.model for t in transfers], [""] * len(faults)
+    kinds = {
+        "switch": (switches.model, switches.time, switches.instance, switches.seconds),
+        "kv_move": (moves.model, moves.time, moves.instance, moves.seconds),
+        "kv_carry": (carried, *_event_columns(transfers)),
+        "fault": (died, *_event_columns(faults)),
     }
-    rest = sum(counts.values()) - counts["switch"]
-    models = [*switches.model, *moves.model, *[t.model for t in transfers], *[""] * len(faults)]
+    models = [model for columns in kinds.values() for model in columns[0]]
+    sizes = [switches.nbytes, moves.nbytes, _floats(transfers, "nbytes"), np.zeros(len(faults))]
+    prefetched = np.zeros(len(models), dtype=bool)
+    prefetched[: len(switches.prefetched)] = switches.prefetched
     return pd.DataFrame(
         {
-            "kind": [kind for kind, count in counts.items() for _ in range(count)],
-            "time_s": np.concatenate(
-                [switches.time, moves.time, _floats(transfers, "time"), _floats(faults, "time")]
-            ),
-            "instance": np.concatenate(
-                [
-                    switches.instance,
-                    moves.instance,
-                    _ints(transfers, "instance"),
-                    _ints(faults, "instance"),
-                ]
-            ),
+            "kind": [kind for kind, columns in kinds.items() for _ in columns[0]],
+            "time_s": np.concatenate([columns[1] for columns in kinds.values()]),
+            "instance": np.concatenate([columns[2] for columns in kinds.values()]),
             "model": models,
             "type": [types.get(model, model) for model in models],
-            "seconds": np.concatenate(
-                [
-                    switches.seconds,
-                    moves.seconds,
-                    _floats(transfers, "seconds"),
-                    _floats(faults, "seconds"),
-                ]
-            ),
-            "bytes": np.concatenate(
-                [switches.nbytes, moves.nbytes, _floats(transfers, "nbytes"), np.zeros(len(faults))]
-            ),
-            "prefetched": np.concatenate([switches.prefetched, np.zeros(rest, dtype=bool)]),
+            "seconds": np.concatenate([columns[3] for columns in kinds.values()]),
+            "bytes": np.concatenate(sizes),
+            "prefetched": prefetched,
         }
     )
 
@@ -174,13 +158,17 @@ def _flat(cost: ModelCost) -> dict[str, object]:
     }
 
 
-def _ints(items: Sequence[object], name: str) -> NDArray[np.int64]:
+def _event_columns(events: Sequence[object]) -> tuple[Floats, Ints, Floats]:
+    return _floats(events, "time"), _ints(events, "instance"), _floats(events, "seconds")
+
+
+def _ints(items: Sequence[object], name: str) -> Ints:
     return np.array([getattr(item, name) for item in items], dtype=np.int64)
 
 
-def _floats(items: Sequence[object], name: str) -> NDArray[np.float64]:
+def _floats(items: Sequence[object], name: str) -> Floats:
     return np.array([getattr(item, name) for item in items], dtype=np.float64)
 
 
-def _quantile(values: NDArray[np.float64], q: float) -> float | None:
+def _quantile(values: Floats, q: float) -> float | None:
     return float(np.quantile(values, q)) if len(values) else None

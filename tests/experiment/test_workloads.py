@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from aegaeon.errors import UserError
-from aegaeon.experiment.config import Market, Trace, from_hydra
+from aegaeon.experiment.config import Market, TraceWorkload, from_hydra
 from aegaeon.experiment.execute import execute
 from aegaeon.experiment.hydra_job import label
 from aegaeon.experiment.plan import plan
@@ -84,7 +84,7 @@ def test_the_rate_is_a_traces_only_new_key() -> None:
     common = {"name", "duration_s", "input_scale", "output_scale"}
     assert {f.name for f in fields(Market)} == common | {"rate_rps", "skew", "burstiness"}
     old = common | {"path", "format", "rate_scale", "assign"}
-    assert {f.name for f in fields(Trace)} == old | {"rate_rps"}
+    assert {f.name for f in fields(TraceWorkload)} == old | {"rate_rps"}
 
 
 def test_a_trace_without_a_file_is_told_the_key(composed) -> None:

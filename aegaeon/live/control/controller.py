@@ -1,6 +1,7 @@
 """The controller of a live run: offers requests when due, and collects events of instances.
 
-The controller drives the same lifecycle as the simulator, in real time. It needs no Ray.
+The controller drives the same lifecycle as the simulator, in real time. The module needs
+no Ray.
 """
 
 from __future__ import annotations

@@ -92,7 +92,7 @@ class LiveTrack:
 
     @property
     def due(self) -> int:
-        """The tokens that the request must produce; those produced so far if the engine decides."""
+        """The number of tokens to produce; the number produced so far if the engine decides."""
         return len(self.tokens) if self.live.due is None else self.live.due
 
     @property

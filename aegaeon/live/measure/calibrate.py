@@ -1,4 +1,4 @@
-"""A quick measurement of what models cost on live devices, which also warms the engines up.
+"""A quick measurement of models' costs on live devices, which also warms the engines up.
 
 The measurement suffices for the policies' estimates on a device without a profile; `aegaeon
 profile` fits a whole grid. Every policy of the run gets the same costs: prefill times are means

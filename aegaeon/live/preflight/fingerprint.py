@@ -1,4 +1,4 @@
-"""What all nodes of a live cluster must have in common."""
+"""Fingerprints of machines: all nodes of a live cluster must have the same one."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Fingerprint = Mapping[str, str]
 
 @lru_cache(maxsize=1)
 def fingerprint() -> dict[str, str]:
-    """Return what decides how this machine's instances behave.
+    """Return the versions and settings of this machine that decide how instances behave.
 
     The keys are `python`, the packages, `aegaeon` (a digest of this project's code), and `driver`;
     a value is ABSENT if the machine does not have the thing.

@@ -194,7 +194,7 @@ def event(kind, time, model, type_, seconds, nbytes, prefetched):
 def test_shapes_are_ordered_by_their_blocks(run):
     pool = pool_table(run.pool)
     assert pool["shape"].tolist() == ["S1", "S0", "S1"]
-    assert pool["node"].tolist() == [0, 0, 1]
+    assert pool["node"].tolist() == ["0", "0", "1"]
     assert pool["used_bytes"].tolist() == [512, 0, 1024]
 
 

@@ -1,7 +1,7 @@
 """The live backend's targets, measured on this machine: `aegaeon bench live`.
 
 All targets are ratios or small absolute times within one process, measured in interleaved rounds.
-The same command therefore judges them on any machine.
+The same command therefore judges the targets on any machine.
 """
 
 from aegaeon import paths

@@ -56,7 +56,7 @@ class Blocks:
         return f"{self.block_bytes >> 10} KiB blocks{apart}"
 
 
-# From 16 tokens of a tiny model to those of a large one; on a CPU, vLLM's cache separates layers.
+# From 16 tokens of a tiny model to 16 of a large one. On a CPU, vLLM's cache separates layers.
 KV_BLOCKS = (Blocks(32 << 10), Blocks(256 << 10), Blocks(1 << 20), Blocks(256 << 10, layers=8))
 
 
