@@ -130,7 +130,7 @@ def _read(path: Path, experiment: str) -> pd.DataFrame:
         return _frame(pq.read_table(path))
     except (OSError, pa.ArrowException) as error:
         raise UserError(
-            f"{path}: cannot be read ({error}); make it with `aegaeon run "
+            f"{path}: cannot be read ({error}); write the table with `aegaeon run "
             f"experiment={experiment}`, then `aegaeon results export {experiment}`"
         ) from error
 

@@ -46,17 +46,17 @@ _ROW_COLUMNS = (
     ),
     Column("goodput_rps", "float", "requests/s", "requests served within the SLO", "measure", True),
     Column("ttft_p50_s", "float", "s", "median time to first token", "measure", True),
-    Column("ttft_p99_s", "float", "s", "99th percentile of it", "measure", True),
+    Column("ttft_p99_s", "float", "s", "99th percentile, time to first token", "measure", True),
     Column("tbt_p50_s", "float", "s", "median time between tokens", "measure", True),
-    Column("tbt_p99_s", "float", "s", "99th percentile of it", "measure", True),
+    Column("tbt_p99_s", "float", "s", "99th percentile, time between tokens", "measure", True),
     Column("switches", "int", "switches", "changes of model, all instances", "measure"),
     Column("switch_p50_s", "float", "s", "median duration of a switch", "measure", True),
     Column("kv_move_p50_s", "float", "s", "median KV wait of a request", "measure", True),
     Column("mean_active_models", "float", "models", "models with work, over time", "measure", True),
-    Column("wall_s", "float", "s", "what the run took on the machine that ran it", "provenance"),
-    Column("machine", "str", "", "machine that ran it: processor, cores, GPUs", "provenance"),
+    Column("wall_s", "float", "s", "wall-clock time of the run", "provenance"),
+    Column("machine", "str", "", "machine of the run: processor, cores, GPUs", "provenance"),
     Column("config_hash", "str", "", "key of the run: hash of its configuration", "provenance"),
-    Column("git_sha", "str", "", "commit that ran it; `-dirty` if changed since", "provenance"),
+    Column("git_sha", "str", "", "commit of the run; `-dirty` if a file had changed", "provenance"),
 )
 
 
@@ -65,7 +65,9 @@ def _check_rows(table: pa.Table, where: Path) -> None:
     served = pc.greater(table.column("tokens"), 0)
     for name in ("slo_attainment", "joint_attainment"):
         if pc.any(pc.and_(served, pc.is_null(table.column(name)))).as_py():
-            raise refusal(where, name, "empty in some row with tokens", "a value in each of them")
+            raise refusal(
+                where, name, "empty in some row with tokens", "a value in each row with tokens"
+            )
     if strange := set(table.column("source").to_pylist()) - set(SOURCES):
         raise refusal(where, "source", repr(strange.pop()), f"one of {', '.join(SOURCES)}")
 
@@ -102,16 +104,16 @@ _DETAILS = (
         (
             _MODEL,
             _TYPE,
-            Column("prefill_wait_s", "float32", "s", "arrival to the start of its prefill"),
-            Column("prefill_s", "float32", "s", "in the prefill batch that made its first token"),
-            Column("decode_wait_s", "float32", "s", "between its turns of decoding"),
-            Column("decode_s", "float32", "s", "in decoding steps that it was part of"),
+            Column("prefill_wait_s", "float32", "s", "from arrival to the start of the prefill"),
+            Column("prefill_s", "float32", "s", "in the prefill batch of the first token"),
+            Column("decode_wait_s", "float32", "s", "between the turns of decoding"),
+            Column("decode_s", "float32", "s", "in decoding steps of the request"),
             Column("control_s", "float32", "s", "messages and bookkeeping; 0 in the simulator"),
-            Column("data_s", "float32", "s", "waiting for its KV, the weights being in place"),
-            Column("arrival_s", "float32", "s", "when it arrived"),
+            Column("data_s", "float32", "s", "waiting for KV with the weights in place"),
+            Column("arrival_s", "float32", "s", "time of arrival"),
             Column("ttft_s", "float32", "s", "arrival to first token"),
-            Column("mean_tbt_s", "float32", "s", "mean time between its tokens"),
-            Column("output_tokens", "int", "tokens", "length of its answer"),
+            Column("mean_tbt_s", "float32", "s", "mean time between tokens"),
+            Column("output_tokens", "int", "tokens", "output tokens"),
         ),
         ("arrival_s", "model", "output_tokens"),
     ),
@@ -120,7 +122,7 @@ _DETAILS = (
         "one switch of an instance to a model, or one move of a request's KV",
         (
             Column("kind", "str", "", "`switch`, `kv_move`, `kv_carry` (between nodes), `fault`"),
-            Column("time_s", "float32", "s", "when it began"),
+            Column("time_s", "float32", "s", "time of the beginning"),
             Column("instance", "int", "", "number of the instance"),
             _MODEL,
             _TYPE,
@@ -138,10 +140,10 @@ _DETAILS = (
         "pool",
         "one size of KV block in one node's host pool at one moment",
         (
-            Column("time_s", "float32", "s", "when the pool was looked at"),
+            Column("time_s", "float32", "s", "time of the sample"),
             Column("node", "str", "", "name or number of the node"),
             Column("shape", "str", "", "S0, S1, … by bytes per block"),
-            Column("block_bytes", "int", "bytes", "size of a block: the KV of its tokens"),
+            Column("block_bytes", "int", "bytes", "size of a block: the KV of the block's tokens"),
             Column("used_bytes", "int", "bytes", "in blocks that hold KV"),
             Column("allocated_bytes", "int", "bytes", "in slabs bound to this size"),
         ),
@@ -152,11 +154,11 @@ _DETAILS = (
         "one way for a model to get ready",
         (
             Column("stage", "str", "", "name of the way"),
-            Column("order", "int", "", "0 for the slowest way, then what each step adds"),
+            Column("order", "int", "", "0 for the slowest way, then one more per step"),
             Column("model", "str", "", "type of the model"),
-            Column("seconds", "float32", "s", "until it can run, the median where measured"),
+            Column("seconds", "float32", "s", "until the model can run, the median where measured"),
             Column("bytes", "int", "bytes", "weights on one device"),
-            Column("note", "str", "", "what the seconds are made of"),
+            Column("note", "str", "", "parts of the seconds"),
         ),
         ("model", "order", "seconds"),
     ),

@@ -59,7 +59,7 @@ def current_records(runs_root: Path, experiment: str) -> list[dict[str, Any]]:
     if any(facts["hash_version"] != VERSION for facts in found):
         raise UserError(
             f"{runs_root / experiment}: holds runs of an older version of the configuration hash; "
-            "`aegaeon results rehash` translates them, and runs nothing."
+            "`aegaeon results rehash` translates the hashes, and runs nothing."
         )
     return found
 
@@ -121,7 +121,7 @@ def load_stored(experiment: str, stored_dir: Path) -> pd.DataFrame:
     try:
         table = pq.read_table(path)
     except FileNotFoundError as error:
-        raise UserError(f"{path}: no stored results; make them with {remake}.") from error
+        raise UserError(f"{path}: no stored results; use {remake}.") from error
     except (OSError, pa.ArrowException) as error:
         raise UserError(f"{path}: not a parquet file ({error}); replace it: {remake}.") from error
     return ROWS.frame(table.to_pandas(), path)

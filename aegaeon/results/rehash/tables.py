@@ -32,7 +32,7 @@ def translate_stored(experiment: str, runs_root: Path, stored_dir: Path, points:
     hashes = set(rows["config_hash"])
     names = _names(experiment, hashes, runs_root, points, path)
     if len({names[key] for key in hashes}) < len(hashes):
-        raise UserError(f"{path}: two rows are one run in version 2; run and export them again.")
+        raise UserError(f"{path}: two rows are one run in version 2; run and export both again.")
     details = [
         (table, _renamed(load_details(table, experiment, stored_dir), names, path))
         for table in DETAILS
@@ -67,7 +67,7 @@ def _names(
     if unknown := hashes - set(names):
         raise UserError(
             f"{path}: {len(unknown)} of {len(hashes)} rows are of no run directory and of no point "
-            f"that experiment={experiment} has now; run and export them again."
+            f"that experiment={experiment} has now; run and export these rows again."
         )
     return names
 
@@ -79,5 +79,7 @@ def _renamed(frame: pd.DataFrame, names: Mapping[str, str], path: Path) -> pd.Da
     """
     hashes = frame["config_hash"].map(dict(names))
     if hashes.isna().any():
-        raise UserError(f"{path}: lacks rows of runs whose details are stored; export them again.")
+        raise UserError(
+            f"{path}: lacks the rows of stored detail lines; export the experiment again."
+        )
     return None if hashes.equals(frame["config_hash"]) else frame.assign(config_hash=hashes)
