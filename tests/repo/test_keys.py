@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from hydra.core.config_store import ConfigStore
 
-from aegaeon.experiment.config import Config, Device, Market, Trace
+from aegaeon.experiment.config import Config, DeviceOptions, Market, Trace
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("aegaeon", "baselines", "figures", "kernels", "profiles", "workloads")
@@ -23,7 +23,7 @@ TEXTS = sorted(
 # What follows a group's name with a dot but is a file.
 SUFFIXES = {"py", "md", "yaml", "json", "parquet"}
 # Keys of `models` and `hardware` whose values are a mapping or another schema.
-NESTED = {"models.types": None, "models.shares": None, "hardware.device": Device}
+NESTED = {"models.types": None, "models.shares": None, "hardware.device": DeviceOptions}
 # Functions of `workloads` that write "workload.KEYWORD: ..." for a keyword of theirs.
 CHECKS = {"require_positive", "require_choice"}
 
