@@ -12,10 +12,11 @@ from aegaeon.core import Overheads
 from aegaeon.experiment.config import from_hydra
 from aegaeon.experiment.plan import plan
 from aegaeon.experiment.planned import Plan
+from aegaeon.paths import CONF
 from aegaeon.policy.interface import NO_LENGTHS
 from aegaeon.sim.simulator import Simulator
 from figures.style import LOOKS, OTHERS
-from tests.experiment.conftest import CONF, Composer
+from tests.experiment.conftest import Composer
 
 ROOT = Path(__file__).parents[2]
 SYSTEMS = sorted(path.stem for path in (CONF / "system").glob("*.yaml"))

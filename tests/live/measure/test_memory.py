@@ -2,26 +2,21 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from aegaeon.errors import UserError  # noqa: E402
 from aegaeon.live.measure import memory as bench  # noqa: E402
 from aegaeon.live.memory.device import CpuDevice  # noqa: E402
 
 
-def test_each_way_is_timed_for_the_same_bytes(monkeypatch, capsys):
-    monkeypatch.setattr("sys.argv", ["bench", "--megabytes", "4", "--repeats", "3"])
-    bench.main()
+def test_each_way_is_timed_for_the_same_bytes(capsys):
+    bench.report("cpu", 4, 3)
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "cpu, 0.004 GB of weights, median of 3"
     assert [line.split()[0] for line in lines[1:]] == ["memcpy", "switch", "prefetched"]
 
 
-def test_an_unknown_device_is_refused_in_one_line(monkeypatch, capsys):
-    monkeypatch.setattr("sys.argv", ["bench", "--device", "abacus"])
-    with pytest.raises(SystemExit) as end:
-        bench.main()
-    assert end.value.code == 2
-    assert capsys.readouterr().err.splitlines() == [
-        "device abacus: expected cpu, cuda or cuda:<index>"
-    ]
+def test_an_unknown_device_is_refused():
+    with pytest.raises(UserError, match=r"^device abacus: expected cpu, cuda or cuda:<index>$"):
+        bench.report("abacus", 4, 3)
 
 
 @pytest.mark.slow
