@@ -34,23 +34,23 @@ def azure(tmp_path):
     return path
 
 
-@pytest.mark.parametrize(("name", "rows"), ROWS.items())
-def test_every_artifact_file_replays_whole(shared_data, make_market, name, rows):
+@pytest.mark.parametrize(("name", "count"), ROWS.items())
+def test_every_artifact_file_replays_whole(shared_data, make_market, name, count):
     models = make_market(int(name.split("-")[0]), max_len=10**6)
     path = shared_data / "sharegpt_synth" / f"synth-{name}-1.0-1.0.csv"
     requests = rows(replay(path, "artifact", models))
     trace = read_trace(path, "artifact")
-    assert len(requests) == rows
+    assert len(requests) == count
     assert [r.input_tokens for r in requests] == trace.inputs.tolist()
     assert [r.output_tokens for r in requests] == trace.outputs.tolist()
     assert {r.model for r in requests} <= {model.name for model in models}
 
 
-@pytest.mark.parametrize(("source", "rows"), OTHERS.items())
-def test_azure_and_mooncake_replay_whole(shared_data, make_market, source, rows):
+@pytest.mark.parametrize(("source", "count"), OTHERS.items())
+def test_azure_and_mooncake_replay_whole(shared_data, make_market, source, count):
     models = make_market(40, max_len=10**6)
     requests = rows(replay(shared_data / source[1], source[0], models))
-    assert len(requests) == rows
+    assert len(requests) == count
     assert requests[0].arrival == 0.0
     assert 3400 < requests[-1].arrival < 3700
     assert len({r.model for r in requests}) == 40
