@@ -15,7 +15,7 @@ _EPSILON_S = 1e-9
 
 @dataclass(slots=True, eq=False)
 class _ModelTurn:
-    """One model's requests: `waiting` ones have no KV (new, or lost it), `running` ones have."""
+    """Requests of one model: `running` ones have KV; `waiting` ones have none, or lost it."""
 
     model: str
     waiting: dict[int, Request] = field(default_factory=dict)
@@ -28,12 +28,13 @@ class _ModelTurn:
 
 
 class ModelTurns:
-    """Turns in the order in which models were asked for; the first one's model is awake.
+    """Turns in the order in which models were asked for; the model of the first turn is awake.
 
-    It is served by prefill-first continuous batching as far as its KV fits, until it has no request
-    left. With a finite `slice_s` its turn also ends after so many seconds of work, if another model
-    waits: its requests lose their KV and queue up behind the others. A request joins its model's
-    turn wherever that stands; with `in_order` only if it is the last, so that nobody is passed.
+    The awake model is served by prefill-first continuous batching, as far as its KV fits, until it
+    has no request left. With a finite `slice_s` a turn also ends after `slice_s` seconds of work if
+    another model waits: its requests lose their KV, and the turn goes to the end of the queue. A
+    request joins its model's turn at any place in the queue. With `in_order` it joins only if that
+    turn is the last, so no request overtakes another.
     """
 
     def __init__(
@@ -61,7 +62,7 @@ class ModelTurns:
         return self._slice_s < math.inf and len(self._turns) == 2
 
     def next_work(self, now: float) -> Work:
-        """Return a prefill of whoever can be let in, else a decode of all who run."""
+        """Return a prefill of the requests that can be let in, else a decode of all that run."""
         if not self._turns:
             return Idle()
         contested = len(self._turns) > 1

@@ -1,8 +1,8 @@
 """Sleep mode: whole models are switched and no KV is kept (vLLM's sleep mode, llama-swap, Ollama).
 
-These tools switch when a model's requests are done (`drain`), or when somebody puts it to sleep and
-its requests are computed again later (`preempt`). README.md has the sources, and says what the
-tools do to requests that we do not.
+These tools switch when the requests of a model are done (`drain`), or when a router puts the model
+to sleep and its requests are computed again later (`preempt`). README.md has the sources, and says
+what the tools do to requests that this code does not.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ class SleepMode(System):
     """Whole-model switching on every GPU, behind one front end.
 
     Attributes:
-        switch: `drain` lets the running model's requests finish, those that still come too, while
-            other models wait (llama-swap); `in_order` lets nobody pass a request that waits
-            (Ollama); `preempt` gives models time slices (vLLM's sleep level 1 behind a router).
+        switch: `drain` lets the requests of the running model finish, also those that still come,
+            while other models wait (llama-swap). With `in_order` no request passes one that waits
+            (Ollama). `preempt` gives models time slices (vLLM's sleep level 1 behind a router).
         slice_share: a time slice as a share of the TTFT target; of the paper's 10 s, 0.4 is the 4 s
             that Aegaeon's turns last at most.
-        copy_out: count a copy of the leaving model's weights to the host as well, as vLLM makes one
-            whenever a model goes to sleep (simulated runs only; our engine keeps its copy there).
+        copy_out: count a copy of the leaving model's weights to the host as well: vLLM makes one
+            whenever a model goes to sleep. For simulated runs only; the live engine keeps its copy.
     """
 
     name: str = "sleep_mode"

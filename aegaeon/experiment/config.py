@@ -194,7 +194,7 @@ class Paths:
 class Config:
     """One point of an experiment; each of `seeds` makes a run of its own.
 
-    `keep` names tables to store beside the rows; `pool` among them accounts for `host_pool`.
+    `keep` names tables to store as detail tables; `pool` among them accounts for `host_pool`.
     """
 
     system: System = MISSING

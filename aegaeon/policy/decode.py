@@ -19,15 +19,19 @@ _ARTIFACT_BATCH = -1
 
 
 def kv_need(request: Request) -> int:
-    """Tokens of KV set aside for a request whose output length nobody knows yet."""
+    """Return the tokens of KV to set aside for a request: its output length is unknown."""
     return request.input_tokens + OUTPUT_RESERVE
 
 
 @dataclass(slots=True)
 class Batch:
-    """Requests of one model that decode together; `context` sums their lengths so far.
+    """Requests of one model that decode together.
 
-    `steps` counts the batch's steps, and `behind` those that each request took no part in.
+    Attributes:
+        capacity, reserved: tokens of KV that the device holds, and that are set aside.
+        context: sum of the requests' lengths so far, in tokens.
+        steps: steps that the batch has made.
+        behind: steps that a request took no part in, by request id.
     """
 
     model: str
@@ -39,7 +43,7 @@ class Batch:
     behind: dict[int, int] = field(default_factory=dict)
 
     def fits(self, request: Request) -> bool:
-        """Tell whether the request's KV fits beside the batch's own on the device."""
+        """Tell whether the request's KV fits on the device together with the batch's."""
         return not self.requests or self.reserved + kv_need(request) <= self.capacity
 
     def add(self, request: Request) -> None:
@@ -52,7 +56,7 @@ class Batch:
     def advance(self, steps: int, asked: int, skipped: Sequence[Request]) -> None:
         """Count `steps` tokens for the first `asked` requests except those `skipped`.
 
-        The others joined while the work was under way.
+        Later requests joined while the work was under way.
         """
         self.steps += steps
         self.context += steps * (asked - len(skipped))
@@ -62,7 +66,7 @@ class Batch:
             self.behind[request.id] += steps
 
     def remove(self, request: Request) -> None:
-        """Remove a request that is done or cancelled, whatever its length turned out to be."""
+        """Remove a request that is done or cancelled, at any length."""
         del self.requests[request.id]
         self.reserved -= kv_need(request)
         self.context -= request.input_tokens + 1 + self.steps - self.behind.pop(request.id)
@@ -82,9 +86,9 @@ class RoundOptions:
 class DecodeScheduler:
     """One decoding instance: rounds of turns, each turn one batch for its quota.
 
-    A batch that arrives during a round joins the next one; a request that joins the batch whose
-    turn it is starts at the next step. Every batch gets a turn within two rounds, and a round lasts
-    at most the switches of its models plus qmax_s per batch (the no-starvation bound).
+    A batch that arrives during a round joins the next round. A request that joins the current
+    batch starts at the next step. The no-starvation bound: every batch gets a turn within two
+    rounds, and a round lasts at most the switches of its models plus qmax_s per batch.
     """
 
     def __init__(self, costs: CostModel, kv_bytes: float, options: RoundOptions) -> None:
@@ -100,8 +104,8 @@ class DecodeScheduler:
     def add(self, request: Request, now: float) -> bool:
         """Join a batch of the model with room, or start one for the next round.
 
-        Asks for a cut when the request joins the batch whose turn it is, or when its model is the
-        one to prefetch from now on.
+        Asks for a cut when the request joins the current batch, or when the model to prefetch
+        changes.
         """
         batches = self._work_list.setdefault(request.model, [])
         for batch in batches:
@@ -135,7 +139,7 @@ class DecodeScheduler:
             self._discard(turn)
 
     def cancel(self, request: Request, now: float) -> None:
-        """Take the request out of its batch; one that is left empty loses its turn."""
+        """Take the request out of its batch; an empty batch loses its turn."""
         batches = self._work_list[request.model]
         (batch,) = [batch for batch in batches if request.id in batch.requests]
         batch.remove(request)
@@ -187,7 +191,7 @@ class DecodeScheduler:
 
 @dataclass(slots=True)
 class _DecodeLedger:
-    """What the dispatcher knows of one decoding instance: its work list's batches."""
+    """What the dispatcher knows of one decoding instance: the batches of its work list."""
 
     instance: int
     kv_bytes: float
@@ -206,7 +210,7 @@ class DecodeDispatcher:
         self._costs = costs
 
     def place(self, request: Request, stage: Stage, now: float) -> int:
-        """Return an instance with a batch of this model with room, else the shortest list."""
+        """Return an instance whose batch of this model has room, else the shortest work list."""
         for instance in self._holders.get(request.model, ()):
             if instance in self._down:
                 continue
@@ -224,7 +228,7 @@ class DecodeDispatcher:
     def finished(
         self, request: Request, stage: Stage, instance: int, now: float
     ) -> Sequence[Placement]:
-        """Take the request out of its batch, and the batch off the list with its last request."""
+        """Take the request out of its batch; an empty batch leaves the list."""
         batch = self._homes.pop(request.id)
         batch.remove(request)
         if batch.requests:

@@ -1,9 +1,9 @@
 """The contract between a policy and the two backends that obey it.
 
-A policy never reads a clock and never does I/O: it is told the time, and answers. The dispatcher
-lives with the controller and decides *where*; a scheduler lives with one instance and decides
-*what next*. The dispatcher keeps its own ledger of what it placed, so a live controller needs no
-message per token or per step.
+A policy never reads a clock and never does I/O: the backend tells the time with every question. The
+dispatcher lives with the controller and decides *where*; a scheduler lives with one instance and
+decides *what next*. The dispatcher keeps its own ledger of what it placed, so a live controller
+needs no message per token or per step.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ NO_LENGTHS: Mapping[int, int] = {}
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A request that this system will never serve, and why; it is scored as late throughout."""
+    """The system will never serve a request, and why; all its tokens count as late."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """A held request that may go now, or that is given up."""
+    """Where a held request goes now, or why it is given up."""
 
     request: Request
     instance: int | Refusal
@@ -50,15 +50,15 @@ class Dispatcher(Protocol):
     def available(self, instance: int, up: bool, now: float) -> Sequence[Placement]:
         """Note that an instance went down or came back; return held requests that go.
 
-        Its requests leave it by `finished` and are placed anew. While another instance could take
-        a request, `place` does not answer with one that is down; with the others all down it may,
-        and the request waits there. Only live instances die: the simulator never calls this.
+        The requests of an instance that is down leave it by `finished` and are placed again.
+        `place` answers with an instance that is down only if all are; the request then waits
+        there. Only live instances die: the simulator never calls this.
         """
         ...
 
 
 def serving(ledgers: Mapping[int, Ledger], down: Collection[int]) -> Collection[Ledger]:
-    """Return the ledgers of instances that are not `down`, or all while there is none."""
+    """Return the ledgers of instances that are not `down`, or of all if every one is."""
     if not down:
         return ledgers.values()
     return [ledgers[i] for i in ledgers if i not in down] or ledgers.values()
@@ -72,17 +72,18 @@ class Scheduler(Protocol):
         ...
 
     def next_work(self, now: float) -> Work:
-        """Return the next piece of work; called when the instance has none."""
+        """Return the next work item; called when the instance has none."""
         ...
 
     def record(self, work: Work, outcome: Outcome, now: float) -> None:
-        """Learn what became of `work`."""
+        """Learn the outcome of a work item."""
         ...
 
     def cancel(self, request: Request, now: float) -> None:
         """Forget a request that was added, is not done, and is in no work under way.
 
-        A user took it back; its tokens so far were recorded. The simulator never calls this.
+        Its user took the request back; its tokens so far were recorded. The simulator never calls
+        this.
         """
         ...
 

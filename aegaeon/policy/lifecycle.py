@@ -1,4 +1,4 @@
-"""One request's life, driven by both backends: offered, held, placed, handed over, gone.
+"""The life of a request, driven by both backends: offered, held, placed, handed over, gone.
 
 The lifecycle asks the dispatcher and tells the backend's `Delivery` what to do. A request is at one
 place at any time: at an instance, held, or gone. No step waits and none reads a clock.

@@ -14,7 +14,7 @@ MAX_GROUP_SIZE = 8
 
 @dataclass(slots=True)
 class Group:
-    """Requests of one model that run back to back; `size` counts all that ever joined."""
+    """Requests of one model that run in sequence; `size` counts all that ever joined."""
 
     model: str
     waiting: deque[Request] = field(default_factory=deque)
@@ -24,8 +24,8 @@ class Group:
 class GroupQueue:
     """The job queue of one prefill instance: groups in the order of their first request.
 
-    With `accumulative` (the paper) a group's size never shrinks, which keeps the order close to
-    first-come-first-served; the public artifact counts waiting requests only.
+    With `accumulative` (the paper) the size of a group never shrinks, which keeps the order close
+    to first-come-first-served. The public artifact counts waiting requests only.
     """
 
     def __init__(self, max_group: int = MAX_GROUP_SIZE, accumulative: bool = True) -> None:
@@ -35,7 +35,7 @@ class GroupQueue:
         self._accumulative = accumulative
 
     def joins(self, model: str) -> bool:
-        """Tell whether a request of `model` would join a group already here."""
+        """Tell whether a request of `model` would join a group that is here."""
         group = self._open.get(model)
         if group is None:
             return False
@@ -73,7 +73,10 @@ class GroupQueue:
 
 
 class PrefillScheduler:
-    """One prefill instance: one request at a time from the front group, next group prefetched."""
+    """One prefill instance: one request at a time from the front group.
+
+    With `prefetch`, the model of the next group is prefetched meanwhile.
+    """
 
     def __init__(self, max_group: int, accumulative: bool, prefetch: bool) -> None:
         self._queue = GroupQueue(max_group, accumulative)
@@ -93,7 +96,7 @@ class PrefillScheduler:
         return Prefill(group.model, (group.waiting.popleft(),), self._hint())
 
     def record(self, work: Work, outcome: Outcome, now: float) -> None:
-        """Nothing to learn: an empty front group stays open until the next choice."""
+        """Learn nothing: an empty front group stays open until the next choice."""
 
     def cancel(self, request: Request, now: float) -> None:
         """Take the request out of its group."""
@@ -108,7 +111,7 @@ class PrefillScheduler:
 
 @dataclass(slots=True)
 class _Count:
-    """A group as the dispatcher sees it: how many joined, how many have not finished."""
+    """A group as the dispatcher sees it: requests that joined, and that have not finished."""
 
     joined: int = 0
     left: int = 0
@@ -126,7 +129,7 @@ class _PrefillLedger:
 class PrefillDispatcher:
     """Algorithm 1: an open group of the model on any instance, else the least loaded instance.
 
-    The load is the estimated time to execute every group, execution and switching together; with
+    The load is the estimated time of every group, execution and switch together. With
     `count_requests` it is the number of queued requests, as in the public artifact.
     """
 
@@ -163,7 +166,7 @@ class PrefillDispatcher:
     def finished(
         self, request: Request, stage: Stage, instance: int, now: float
     ) -> Sequence[Placement]:
-        """Take the request's share off the load, and the group's switch with its last request."""
+        """Take the request off the load, and with the last one of a group the group's switch."""
         ledger = self._ledgers[instance]
         ledger.load -= self._execution(request)
         groups = ledger.groups[request.model]

@@ -11,7 +11,7 @@ ALPHA_FLOOR = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Quotas:
-    """The quotas of one round: seconds per batch, and what the round promises.
+    """The quotas of one round, and the attainment that they allow.
 
     Attributes:
         quotas: seconds of decoding per batch, in the order of the batches.
@@ -37,8 +37,8 @@ def decode_quotas(
     alpha = max(c / (min_k n_k * qmax_s) + sum_k 1 / n_k, alpha_floor)         (equation 3)
     q_i = c / (n_i * (alpha - sum_k 1 / n_k))                                  (equation 2)
 
-    The paper leaves c = 0 open (0 / 0): a round without switches costs nothing to repeat, so every
-    batch gets qmax_s * min_k n_k / n_i, the limit of equation 2 for c towards 0 without the floor.
+    The paper leaves c = 0 open (0 / 0). A round without switches costs nothing to repeat, so every
+    batch gets qmax_s * min_k n_k / n_i: the limit of equation 2 for c towards 0 without the floor.
     """
     if not step_s:
         return Quotas((), alpha_floor, 1.0)

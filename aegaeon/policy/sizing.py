@@ -1,4 +1,4 @@
-"""Sizes that every system needs to lay models out on devices."""
+"""What fits a GPU: sizes that every system needs to lay models out on devices."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def tensor_parallel(deployment: Deployment) -> int:
 
 
 def kv_room(deployment: Deployment, weight_slots: int) -> float:
-    """Return the bytes left for KV beside `weight_slots` copies of the market's largest model."""
+    """Return the bytes for KV next to `weight_slots` copies of the market's largest model."""
     largest = max(deployment.models, key=lambda m: deployment.costs[m.name].weight_bytes)
     weights = deployment.costs[largest.name].weight_bytes
     device = deployment.device

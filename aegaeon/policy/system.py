@@ -22,7 +22,7 @@ class Aegaeon(System):
         prefill, decode: instances of each kind; together they must use every GPU.
         prefetch: keep a second weight slot per device and fill it with the next model.
         lazy_eviction: leave KV on the device until another model needs its bytes.
-        accumulative, count_requests, batch_term, pools: the paper's choices by default; the public
+        accumulative, count_requests, batch_term, pools: the paper's choices by default. The public
             artifact shrinks groups as they run, balances prefill by request count, estimates decode
             steps for a batch of -1 and splits the cluster into independent pools by model.
     """

@@ -19,8 +19,14 @@ _ROW_COLUMNS = (
     Column("figure", "str", "", "figure or table of the paper that shows this row", "identity"),
     Column("system", "str", "", "serving system", "setting"),
     Column("source", "str", "", "`simulated` or `live`", "setting"),
-    Column("hardware", "str", "", "name of the hardware in conf/hardware", "setting"),
-    Column("gpus", "int", "devices", "GPUs that serve", "setting"),
+    Column(
+        "hardware",
+        "str",
+        "",
+        "name of the hardware in conf/hardware; `none` in Fig. 4",
+        "setting",
+    ),
+    Column("gpus", "int", "devices", "GPUs that serve; 0 in Fig. 4", "setting"),
     Column("num_models", "int", "models", "models on the market", "setting"),
     Column("rate_rps", "float", "requests/s", "mean arrival rate of one model", "setting"),
     Column("input_scale", "float", "factor", "multiplier of prompt lengths", "setting"),
@@ -30,10 +36,18 @@ _ROW_COLUMNS = (
     Column("tbt_slo_s", "float", "s", "target: between two tokens", "setting"),
     Column("seed", "int", "", "seed of arrivals and lengths", "setting"),
     Column("duration_s", "float", "s", "length of the arrival window", "setting"),
-    Column("requests", "int", "requests", "requests that arrived", "measure"),
-    Column("finished", "int", "requests", "requests that got their last token", "measure"),
+    Column("requests", "int", "requests", "requests that arrived; 0 if none is served", "measure"),
+    Column(
+        "finished",
+        "int",
+        "requests",
+        "requests that got their last token; 0 if none is served",
+        "measure",
+    ),
     Column("failed", "int", "requests", "requests refused, dropped or broken off", "measure"),
-    Column("tokens", "int", "tokens", "tokens due, over all requests", "measure"),
+    Column(
+        "tokens", "int", "tokens", "tokens due, over all requests; 0 if none is served", "measure"
+    ),
     Column("slo_attainment", "float", "share", "tokens on time (section 2.1)", "measure", True),
     Column("artifact_qos", "float", "share", "the published plots' formula", "measure", True),
     Column(
@@ -48,8 +62,19 @@ _ROW_COLUMNS = (
     Column("ttft_p50_s", "float", "s", "median time to first token", "measure", True),
     Column("ttft_p99_s", "float", "s", "99th percentile, time to first token", "measure", True),
     Column("tbt_p50_s", "float", "s", "median time between tokens", "measure", True),
+<<<<<<< ours
     Column("tbt_p99_s", "float", "s", "99th percentile, time between tokens", "measure", True),
     Column("switches", "int", "switches", "changes of model, all instances", "measure"),
+=======
+    Column("tbt_p99_s", "float", "s", "99th percentile of it", "measure", True),
+    Column(
+        "switches",
+        "int",
+        "switches",
+        "changes of model, all instances; 0 if none is served",
+        "measure",
+    ),
+>>>>>>> theirs
     Column("switch_p50_s", "float", "s", "median duration of a switch", "measure", True),
     Column("kv_move_p50_s", "float", "s", "median KV wait of a request", "measure", True),
     Column("mean_active_models", "float", "models", "models with work, over time", "measure", True),

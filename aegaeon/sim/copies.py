@@ -1,4 +1,4 @@
-"""How copies of weights meet the steps of a simulated instance: beside them, or between them."""
+"""How copies of weights meet the steps of a simulated instance: at the same time, or between."""
 
 from __future__ import annotations
 
@@ -18,23 +18,24 @@ class Copies(Protocol):
         ...
 
     def before_work(self, hint: str | None, ready: float, now: float) -> tuple[float, float]:
-        """Do what precedes work whose weights are in place at `ready`; `hint` is to be prefetched.
+        """Do what precedes a work item; its weights are in place at `ready`.
 
-        Return when the work may begin, and from when on its KV may be copied.
+        `hint` is the model to prefetch. Return when the work may begin, and from when its KV may be
+        copied.
         """
         ...
 
     def after_start(self, hint: str | None, ready: float) -> None:
-        """Do what runs beside work whose weights are in place at `ready`."""
+        """Do what happens while a work item runs; its weights are in place at `ready`."""
         ...
 
     def first_step(self, ready: float, loaded: Sequence[float]) -> float:
-        """Return when decoding begins, given when each request's KV is there."""
+        """Return when decoding begins; `loaded` has when the KV of each request is there."""
         ...
 
 
 class Overlapped:
-    """Copies run beside steps (a GPU); a second weight slot receives the prefetched model."""
+    """Copies and steps overlap (a GPU); a second weight slot receives the prefetched model."""
 
     def __init__(self, spec: InstanceSpec, link: HostLink, costs: CostModel) -> None:
         self._spec = spec
@@ -60,7 +61,7 @@ class Overlapped:
         return ready, now
 
     def after_start(self, hint: str | None, ready: float) -> None:
-        """Begin to prefetch `hint`, if it is a model that is not there."""
+        """Begin to prefetch `hint` unless it is there."""
         if hint is None:
             return
         if self._spec.weight_slots < 2:
@@ -70,7 +71,7 @@ class Overlapped:
             self._copy(hint, ready)
 
     def first_step(self, ready: float, loaded: Sequence[float]) -> float:
-        """Begin with the first request whose KV is there."""
+        """Begin when the KV of the first request is there."""
         return max(ready, min(loaded))
 
     def _copy(self, model: str, now: float) -> None:
@@ -100,5 +101,5 @@ class Inline:
         """Do nothing: the thread is busy with the work."""
 
     def first_step(self, ready: float, loaded: Sequence[float]) -> float:
-        """Begin when every request's KV is there."""
+        """Begin when the KV of every request is there."""
         return max(ready, max(loaded))

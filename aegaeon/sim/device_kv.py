@@ -1,4 +1,4 @@
-"""KV of a time-shared device: what is there, what leaves to make room, what comes back."""
+"""KV of a time-shared device: resident, evicted to the host to make room, brought back."""
 
 from __future__ import annotations
 
@@ -55,9 +55,9 @@ class DeviceKv(KvSpace):
     def gather(
         self, tracks: list[Track], ready: float, now: float
     ) -> tuple[list[Track], list[Track]]:
-        """Begin at `now` to bring a batch's KV in; return who is (or will be) here and who is not.
+        """Begin at `now` to bring a batch's KV in; return the requests with room, and the others.
 
-        No request overtakes one that found no room, or small ones would starve a large one.
+        No request overtakes one that found no room: small requests would starve a large one.
         """
         here: list[Track] = []
         skipped: list[Track] = []

@@ -1,4 +1,4 @@
-"""What the KV of a finished run took up in each node's host memory (paper figure 16).
+"""The host memory that the KV of a finished run took on each node (paper figure 16).
 
 The simulated clock does not depend on it. The pool's ledger is kept afterwards, from the KV moves
 of the run log, with the live engine's own rule of allocation (`aegaeon.kv_ledger`).
@@ -19,7 +19,7 @@ from aegaeon.runlog import PoolSample, RunLog
 
 @dataclass
 class HostPool:
-    """The host KV pool of one node: section 5.3's sizes, and how often it is looked at."""
+    """The host KV pool of one node: sizes of section 5.3, and the seconds between samples."""
 
     pool_bytes: float = 320e9
     slab_bytes: int = field(default=1 << 30, metadata=above(0))
@@ -45,11 +45,10 @@ class Change:
 
 
 def changes(log: RunLog, pool: HostPool) -> list[Change]:
-    """Return what happens to the pools, by time.
+    """Return the changes of all pools, by time.
 
-    Blocks are taken when a copy to the host begins, as it needs them, and given back when the copy
-    that brings the KV to a device again is complete. A rank of a tensor-parallel group has blocks
-    of its own.
+    A copy to the host takes its blocks when it begins. A copy to a device gives the blocks back
+    when it is complete. Each rank of a tensor-parallel group has blocks of its own.
     """
     moves, found = log.moves, []
     instances = {spec.id: spec for spec in log.fleet}

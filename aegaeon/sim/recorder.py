@@ -42,7 +42,7 @@ class Recorder:
         self._move_model: Final[list[str]] = []
 
     def segment(self, start: float, step: float, slope: float, steps: int) -> int:
-        """Note steps on end, the first of `step` seconds; return the segment's number."""
+        """Note consecutive steps, the first of `step` seconds; return the segment's number."""
         self._start.append(start)
         self._first.append(step)
         self._slope.append(slope)

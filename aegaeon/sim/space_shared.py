@@ -18,7 +18,7 @@ Mix = list[tuple[bool, float]]
 
 
 class _Admitted(NamedTuple):
-    """Work whose KV has room; its speed depends on what else starts at the same time."""
+    """Work with room for its KV; its speed depends on the other work that starts with it."""
 
     work: Prefill | Decode
     active: list[Track]
@@ -26,12 +26,12 @@ class _Admitted(NamedTuple):
 
 
 class SpaceSharedInstance:
-    """One device whose resident models run at once, each work item on its share of the SMs.
+    """One device on which several resident models run at once, each work item on a share of SMs.
 
-    Whenever a prefill ends, a request finishes, KV runs out or the mix of running work changes,
-    every decode stops at the end of its step, so that the scheduler may give it another batch or
-    share; a step that has begun keeps its speed. A request whose KV finds no room loses it and is
-    reported as skipped: its next prefill recomputes the prompt and the answer so far, as MuxServe's
+    Every decode stops at the end of its step when a prefill ends, a request finishes, KV runs out
+    or the mix of running work changes: the scheduler may then change batches and shares. A step
+    that has begun keeps its speed. A request that finds no room for its KV loses the KV and is
+    reported as skipped. Its next prefill recomputes the prompt and the answer so far, as MuxServe's
     engine does.
     """
 
@@ -72,7 +72,7 @@ class SpaceSharedInstance:
             raise ConservationError(f"instance {self.spec.id} ends with work running")
 
     def _fill(self, now: float) -> None:
-        """Start work until the scheduler has no more, then fix the speed of what started."""
+        """Start work until the scheduler has no more, then set the speed of what started."""
         started: list[_Admitted] = []
         shortage = False
         work: Work = self._scheduler.next_work(now)
@@ -168,7 +168,7 @@ class SpaceSharedInstance:
         return Segment(work, active, skipped, now, step, slope, most, work.quota)
 
     def _complete(self, segment: Segment, now: float) -> bool:
-        """Count what ran and tell the scheduler; True if that may change what others should do."""
+        """Count what ran and tell the scheduler; True if other work should be cut."""
         recorder, start = self._context.recorder, segment.start
         number = recorder.segment(start, segment.step, segment.slope, segment.steps)
         finished = []

@@ -54,7 +54,7 @@ class Track:
 
     @property
     def context(self) -> int:
-        """Tokens whose keys and values exist or are about to: prompt and generated ones."""
+        """Tokens with keys and values, or about to have them: prompt and generated ones."""
         return self.request.input_tokens + self.generated
 
     @property

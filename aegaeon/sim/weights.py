@@ -4,12 +4,11 @@ from __future__ import annotations
 
 
 class HostLink:
-    """A full-duplex PCIe link: weight copies and KV moves share it, one direction each way.
+    """A full-duplex PCIe link for weight copies and KV moves; the two directions are independent.
 
-    KV moves to the device overtake a weight copy that the device does not wait for yet.
-
-    Times are seconds, sizes bytes; every method returns the time at which its copy is complete. A
-    KV move takes `move_s` beside its bytes.
+    KV moves to the device overtake a weight copy that the device does not wait for yet. A KV move
+    takes `move_s` in addition to its bytes. Every method returns when its copy is complete. Times
+    are seconds, sizes bytes.
     """
 
     def __init__(self, bandwidth: float, move_s: float = 0.0) -> None:
@@ -25,12 +24,12 @@ class HostLink:
         return self.weights_ready
 
     def await_weights(self, now: float) -> float:
-        """Let no further KV move overtake the weight copy, as the device now waits for it."""
+        """Wait for the weight copy: no further KV move overtakes it."""
         self._in_free = max(self._in_free, self.weights_ready)
         return max(now, self.weights_ready)
 
     def move_in(self, now: float, size: float) -> float:
-        """Bring KV to the device; a weight copy that it overtakes is delayed by as much."""
+        """Bring KV to the device; a weight copy that it overtakes is delayed by the same time."""
         start = max(now, self._in_free)
         seconds = size / self._bandwidth + self._move_s
         self._in_free = start + seconds
@@ -45,9 +44,9 @@ class HostLink:
 
 
 class WeightSlots:
-    """Slots of a device whose copies are made inline (a CPU).
+    """Weight slots of equal size on a device with inline copies (a CPU).
 
-    Slots have equal size; a model stays in its slot until the slot used longest ago is needed.
+    A model stays in its slot until another model needs the slot that was used longest ago.
     """
 
     def __init__(self, slots: int) -> None:

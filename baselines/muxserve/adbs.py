@@ -17,7 +17,7 @@ _EPSILON = 1e-9
 
 @dataclass(slots=True)
 class _Lane:
-    """One model's requests; `share` is that of its running decode, None while none runs."""
+    """Requests of one model; `share` is that of its running decode, None if none runs."""
 
     waiting: deque[Request] = field(default_factory=deque)
     running: dict[int, Request] = field(default_factory=dict)
@@ -25,11 +25,11 @@ class _Lane:
 
 
 class Adbs:
-    """One prefill at a time, of the next model in turn that its KV quota admits; decodes beside it.
+    """Decodes of all models, and one prefill at a time: of the next model that its quota admits.
 
-    A prefill takes `PREFILL_SHARE` of the SMs, or all while nobody decodes. Every model that has
-    requests to decode gets an equal part of what is left: MuxServe gives the SMs to their decode
-    steps in turn, and equal parts are the limit of many short turns.
+    A prefill takes `PREFILL_SHARE` of the SMs, or all SMs while no model decodes. Every model with
+    requests to decode gets an equal part of the rest. MuxServe gives the SMs to the decode steps in
+    turn; equal parts are the limit of many short turns.
     """
 
     def __init__(

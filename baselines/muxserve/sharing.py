@@ -1,6 +1,6 @@
 """How MuxServe's colocated models slow one another down, calibrated on its published numbers.
 
-All of it was measured on A100-80GB with LLaMA; nothing published says how it carries over to other
+The numbers were measured on A100-80GB with LLaMA. No publication says how they carry over to other
 devices or models.
 
 * SM shares: the placement cost table of its repository, examples/placement/llama.json, LLaMA-13B on
@@ -11,9 +11,9 @@ devices or models.
   within 5 %.
 * Bandwidth: benchmark/chatlmsys of its repository compares MuxServe (`flexsm`) with taking turns
   (`temporal`) on the same 32 GPUs at five loads: 1.20, 1.97, 1.34, 1.46 and 1.46 times the
-  throughput. Two decodes side by side finish 1 / decode_bandwidth times as much as in turns; with
-  the median gain of 1.46, decode_bandwidth is 0.68. Two checks agree: a decode step of LLaMA-13B
-  reads 26 GB in 19.8 ms, 0.64 of an A100's bandwidth; and a prefill on 60 % of the SMs beside a
+  throughput. Two decodes at once finish 1 / decode_bandwidth times as much as in turns; with the
+  median gain of 1.46, decode_bandwidth is 0.68. Two checks agree: a decode step of LLaMA-13B
+  reads 26 GB in 19.8 ms, 0.64 of an A100's bandwidth; and a prefill on 60 % of the SMs with a
   decode on 40 % comes out here as 1.48 times the throughput of turns.
 """
 

@@ -11,7 +11,7 @@ from aegaeon.core import CostModel, Decode, Fail, Idle, ModelCost, Outcome, Pref
 
 @dataclass(slots=True)
 class _Batch:
-    """Requests of one model; `remaining_s` is the sort key, None when it must be computed anew."""
+    """Requests of one model; `remaining_s` is the sort key, None when it is out of date."""
 
     model: str
     jobs: dict[int, _Job] = field(default_factory=dict)
@@ -46,11 +46,12 @@ class ShortestBatchOptions:
 
 
 class ShortestBatchFirst:
-    """Batches of at most `max_batch` requests of one model, sorted anew on every arrival anywhere.
+    """Batches of at most `max_batch` requests of one model, sorted at every arrival.
 
-    The authors sort every worker's list whenever a request arrives in the cluster. A worker is not
-    told of other workers' arrivals; it sorts at its own and every `resort_s`, their mean distance,
-    until `traffic_gap_s` after its last one, when the traffic has most likely ended.
+    The authors sort the list of every worker whenever a request arrives in the cluster. Here a
+    worker does not hear of arrivals at other workers. It sorts at its own arrivals, and every
+    `resort_s` (the mean time between arrivals in the cluster) until `traffic_gap_s` after its last
+    one, when the traffic has most likely ended.
 
     The key is the prefill time while any request of the batch lacks its KV, else the decode time
     that the batch's first request has left. `lengths` has the output length of every request: the

@@ -20,10 +20,20 @@ CODE: tuple[str, ...] = (
     "aegaeon/doctor",
     "aegaeon/claims",
     "aegaeon/results",
+<<<<<<< ours
     "figures",
     "kernels",
     "notebooks",
     "tests/support",
+=======
+    "aegaeon/core",
+    "aegaeon/policy",
+    "aegaeon/sim",
+    "aegaeon/scoring",
+    "aegaeon/experiment",
+    "baselines",
+    "workloads",
+>>>>>>> theirs
 )
 # Modules that lie in no such folder.
 MODULES: tuple[str, ...] = ("aegaeon/*.py", "aegaeon/live/*.py")

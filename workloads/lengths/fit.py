@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from workloads.lengths.table import LengthTable
 from workloads.readers.artifact import read_artifact
 
-# Every percent, then every tenth of the last percent, then every tenth of its last tenth: the
-# longest 1 % of prompts hold so many tokens that interpolating across it would move the mean.
+# Every percent, then every tenth of the last percent, then every tenth of its last tenth. The
+# longest 1 % of prompts hold a large part of all tokens: interpolation would move the mean.
 LEVELS = np.concatenate(
     [np.arange(0, 99) / 100, np.arange(990, 999) / 1000, np.arange(9990, 10001) / 10000]
 )
