@@ -62,19 +62,8 @@ _ROW_COLUMNS = (
     Column("ttft_p50_s", "float", "s", "median time to first token", "measure", True),
     Column("ttft_p99_s", "float", "s", "99th percentile, time to first token", "measure", True),
     Column("tbt_p50_s", "float", "s", "median time between tokens", "measure", True),
-<<<<<<< ours
     Column("tbt_p99_s", "float", "s", "99th percentile, time between tokens", "measure", True),
     Column("switches", "int", "switches", "changes of model, all instances", "measure"),
-=======
-    Column("tbt_p99_s", "float", "s", "99th percentile of it", "measure", True),
-    Column(
-        "switches",
-        "int",
-        "switches",
-        "changes of model, all instances; 0 if none is served",
-        "measure",
-    ),
->>>>>>> theirs
     Column("switch_p50_s", "float", "s", "median duration of a switch", "measure", True),
     Column("kv_move_p50_s", "float", "s", "median KV wait of a request", "measure", True),
     Column("mean_active_models", "float", "models", "models with work, over time", "measure", True),

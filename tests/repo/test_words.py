@@ -11,32 +11,17 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = ("*.md", "docs/*.md", "*/README.md")
-# Folders whose comments and docstrings are checked too; a folder joins with its prose pass.
-CODE: tuple[str, ...] = (
-    "aegaeon/live/preflight",
-    "aegaeon/live/control",
-    "aegaeon/live/ray",
-    "aegaeon/live/measure",
-    "aegaeon/doctor",
-    "aegaeon/claims",
-    "aegaeon/results",
-<<<<<<< ours
-    "figures",
-    "kernels",
-    "notebooks",
-    "tests/support",
-=======
-    "aegaeon/core",
-    "aegaeon/policy",
-    "aegaeon/sim",
-    "aegaeon/scoring",
-    "aegaeon/experiment",
+# Folders whose comments and docstrings are checked too.
+CODE = (
+    "aegaeon",
     "baselines",
     "workloads",
->>>>>>> theirs
+    "profiles",
+    "kernels",
+    "figures",
+    "notebooks",
+    "tests/support",
 )
-# Modules that lie in no such folder.
-MODULES: tuple[str, ...] = ("aegaeon/*.py", "aegaeon/live/*.py")
 # Whole words, in any case, and what to write instead.
 WORDS = {
     r"nobody": "a noun with `no`: no instance, no request",
@@ -74,8 +59,7 @@ def documents() -> list[Path]:
 
 
 def modules() -> list[Path]:
-    patterns = [f"{folder}/**/*.py" for folder in CODE] + list(MODULES)
-    return sorted({path for pattern in patterns for path in ROOT.glob(pattern)})
+    return sorted(path for folder in CODE for path in (ROOT / folder).rglob("*.py"))
 
 
 def of_markdown(text: str) -> Iterator[Block]:
