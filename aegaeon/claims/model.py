@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import ClassVar, Literal, Self
 
-Outcome = Literal["PASS", "MISS", "NO DATA"]
+Decision = Literal["PASS", "MISS", "NO DATA"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +144,7 @@ class Verdict:
     expected: str
     ours: str
     numbers: Mapping[str, float]
-    verdict: Outcome
+    verdict: Decision
     reason: str
 
 

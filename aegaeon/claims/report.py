@@ -11,13 +11,13 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from aegaeon.claims.model import Outcome, Verdict
+from aegaeon.claims.model import Decision, Verdict
 from aegaeon.claims.verdicts import MAIN
 from aegaeon.errors import UserError
 from aegaeon.files import write_text
 
 _BEGIN, _END = "<!-- claims -->", "<!-- end of claims -->"
-_COLOURS: Mapping[Outcome, str] = {"PASS": "green", "MISS": "red", "NO DATA": "yellow"}
+_COLOURS: Mapping[Decision, str] = {"PASS": "green", "MISS": "red", "NO DATA": "yellow"}
 
 
 def print_table(verdicts: Sequence[Verdict], console: Console | None = None) -> None:

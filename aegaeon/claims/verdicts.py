@@ -9,15 +9,15 @@ from aegaeon.claims.kinds import load_claims
 from aegaeon.claims.model import (
     AttainmentClaim,
     Claim,
+    Decision,
     Evidence,
     NoDataError,
-    Outcome,
     Verdict,
 )
 
 MAIN = "main"
 ARTIFACT_METRIC = "artifact_qos"
-_NO_DATA: Outcome = "NO DATA"
+_NO_DATA: Decision = "NO DATA"
 
 
 def check(stored: Path) -> list[Verdict]:
@@ -63,7 +63,7 @@ def judge(claim: Claim, stored: Path, setting: str = MAIN) -> Verdict:
     )
 
 
-def _decide(claim: Claim, finding: Evidence) -> tuple[Outcome, str]:
+def _decide(claim: Claim, finding: Evidence) -> tuple[Decision, str]:
     least, most = claim.limits()
     if least <= finding.low and finding.high <= most:
         return "PASS", claim.note

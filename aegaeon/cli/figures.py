@@ -8,6 +8,7 @@ import click
 
 from aegaeon.cli.options import FILE, path_option, stored_option
 from aegaeon.cli.tree import examples
+from aegaeon.errors import UserError
 from aegaeon.paths import FIGURES, RUNS
 
 
@@ -50,6 +51,8 @@ def claims(json_path: Path, markdown: Path | None, strict: bool, stored: Path) -
     """
     from aegaeon.claims import check, print_table, write_json, write_markdown
 
+    if not stored.is_dir():
+        raise UserError(f"--stored: no folder {stored}; give a folder of stored tables")
     verdicts = check(stored)
     print_table(verdicts)
     write_json(verdicts, json_path)

@@ -22,10 +22,11 @@ from rich.table import Table
 from aegaeon.core import Arrival, CostModel, DecodeCost, Deployment, ModelCost
 from aegaeon.errors import UserError
 from aegaeon.experiment.compose import composed
+from aegaeon.experiment.lengths import known_lengths
 from aegaeon.experiment.plan import plan
 from aegaeon.experiment.planned import Plan
 from aegaeon.experiment.sizes import check_sizes
-from aegaeon.policy.interface import System, known_lengths
+from aegaeon.policy.interface import System
 from aegaeon.scoring.goodput import crossing
 from aegaeon.scoring.score import score_run
 from aegaeon.sim.simulator import Simulator

@@ -6,6 +6,7 @@ what types cannot, before any work starts.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +14,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from aegaeon.constraints import above, check_fields
+from aegaeon.constraints import above, at_least, check_fields
 from aegaeon.core import DeviceSpec, ModelSpec
 from aegaeon.errors import UserError
 from aegaeon.live.options import LiveOptions, SwitchCostOptions
@@ -44,7 +45,10 @@ class DeviceOptions:
 
     def spec(self) -> DeviceSpec:
         """Return the checked, immutable device."""
-        return DeviceSpec(**vars(self))
+        try:
+            return DeviceSpec(**vars(self))
+        except ValueError as error:
+            raise UserError(f"hardware.device: {error}") from error
 
 
 @dataclass
@@ -65,7 +69,10 @@ class ModelOptions:
 
     def spec(self) -> ModelSpec:
         """Return the checked, immutable model, named after its type."""
-        return ModelSpec(name=self.type, **vars(self))
+        try:
+            return ModelSpec(name=self.type, **vars(self))
+        except ValueError as error:
+            raise UserError(f"models.types: {error}") from error
 
 
 @dataclass
@@ -149,7 +156,7 @@ class Simulated(Backend):
     """
 
     name: str = "simulated"
-    misprediction: float = 0.0
+    misprediction: float = field(default=0.0, metadata=at_least(0))
     stepwise: bool = False
 
 
@@ -257,6 +264,11 @@ def from_hydra(cfg: DictConfig) -> Config:
 
 def validate(config: Config) -> None:
     """Refuse values that no run can use."""
+    if not re.fullmatch(r"[\w.-]*\w[\w.-]*", config.name):
+        raise UserError(
+            f"name: {config.name!r} names a folder below paths.runs; write letters, digits, `_`, "
+            "`-` and `.` only"
+        )
     for section in ("hardware", "models", "workload", "slo", "backend", "host_pool"):
         check_fields(getattr(config, section), section)
     if isinstance(config.workload, Market):

@@ -12,8 +12,8 @@ from aegaeon.core import Arrival, Deployment, ModelSpec, Slo
 from aegaeon.errors import UserError
 from aegaeon.experiment.backends.registry import runner
 from aegaeon.experiment.config import Config, Market, TraceWorkload
+from aegaeon.experiment.lengths import known_lengths
 from aegaeon.experiment.planned import Plan
-from aegaeon.policy.interface import known_lengths
 from profiles.cost import cost_model
 from profiles.engine_profile import measured_device
 from workloads import expand_market, market, model_rates, replay

@@ -9,11 +9,11 @@ needs no message per token or per step.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-from aegaeon.core import Arrival, Deployment, Fleet, InstanceSpec, Outcome, Request, Stage, Work
+from aegaeon.core import Deployment, Fleet, InstanceSpec, Outcome, Request, Stage, Work
 
 Ledger = TypeVar("Ledger")
 NO_LENGTHS: Mapping[int, int] = {}
@@ -113,8 +113,3 @@ class System(ABC):
     @abstractmethod
     def scheduler(self, deployment: Deployment, instance: InstanceSpec) -> Scheduler:
         """Build the local policy of one instance."""
-
-
-def known_lengths(system: System, arrivals: Iterable[Arrival]) -> dict[int, int]:
-    """Return `Deployment.lengths`: every request's output tokens for an oracle, else nothing."""
-    return {a.request.id: a.output_tokens for a in arrivals} if system.oracle else {}

@@ -138,3 +138,23 @@ def test_running_refuses(overrides, named, composed) -> None:
     config = from_hydra(composed(*overrides))
     with pytest.raises(UserError, match=named):
         execute(plan(config, seed=0))
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("name=../evil", "name: '../evil' names a folder below paths.runs"),
+        ("name=''", "name: '' names a folder below paths.runs"),
+        ("backend.misprediction=-1", "backend.misprediction: must be at least 0, got -1.0"),
+    ],
+)
+def test_values_that_only_a_user_can_mean_wrongly_are_named(composed, override, says) -> None:
+    with pytest.raises(UserError) as caught:
+        from_hydra(composed(override))
+    assert str(caught.value).startswith(says)
+
+
+def test_a_device_that_cannot_be_is_named_by_its_key(composed) -> None:
+    config = from_hydra(composed("hardware.device.usable_memory=5"))
+    with pytest.raises(UserError, match=r"hardware\.device: "):
+        plan(config, 0)

@@ -19,7 +19,8 @@ from aegaeon.core import (
     Slo,
     SwitchCost,
 )
-from aegaeon.policy.interface import System, known_lengths
+from aegaeon.experiment.lengths import known_lengths
+from aegaeon.policy.interface import System
 from aegaeon.runlog import RunLog
 from aegaeon.sim.simulator import Simulator
 
