@@ -33,7 +33,7 @@ class Grid:
     width: float = 2.5
     height: float = 1.75
     left: float = 0.56
-    right: float = 1.16
+    right: float = 1.56
     top: float = 0.84
     bottom: float = 0.42
     note: float = 0.22
