@@ -36,8 +36,8 @@ def render(stored: Path) -> Figure:
     The means are ours, the theorem's and the paper's. Raises `UserError` for a missing table.
     """
     runs, series = load_stored("fig04", stored), load_details("series", "fig04", stored)
-    source, hardware, models, rate = (
-        common(runs, column, "fig04") for column in ("source", "hardware", "num_models", "rate_rps")
+    source, models, rate = (
+        common(runs, column, "fig04") for column in ("source", "num_models", "rate_rps")
     )
     figure, (ax,) = canvas(1, 1, GRID)
     lines = partial(
@@ -54,7 +54,7 @@ def render(stored: Path) -> Figure:
     ax.set_ylabel("Active models", labelpad=2)
     ax.set_title(f"{models} models at {rate:g} req/s each")
     seeds = over_seeds(runs["seed"].nunique(), "band min–max, line: the first")
-    origin = f"{source.capitalize()} · {hardware} · {seeds}"
+    origin = f"{source.capitalize()} · {seeds}"
     theorem = "Theorem 3.1: E[m] = M (1 − exp(−λT)) with the printed λ and T. ◇ stated by the paper"
     footnote(figure, GRID, [origin, theorem])
     return figure

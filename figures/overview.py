@@ -34,7 +34,7 @@ PANELS = (
     Panel("fig13b", "0.1 req/s, SLO ×0.3"),
 )
 GRID = Grid(
-    width=1.75, height=1.1, left=0.14, right=0.14, top=0.3, bottom=0.42, note=0.22, names=1.0
+    width=1.75, height=1.1, left=0.14, right=0.14, top=0.3, bottom=0.42, note=0.22, names=1.32
 )
 
 

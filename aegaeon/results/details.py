@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from aegaeon.errors import UserError
+from aegaeon.results.once import once
 from aegaeon.results.parquet import write_table
 from aegaeon.results.record import run_directory
 from aegaeon.results.schema import DETAILS
@@ -76,7 +77,7 @@ def write_details(lines: pd.DataFrame, table: str, path: Path) -> None:
 def load_details(table: str, experiment: str, stored_dir: Path) -> pd.DataFrame:
     """Return the stored lines of `experiment`; `UserError` when missing or damaged."""
     path = details_path(table, experiment, stored_dir)
-    return DETAILS[table].frame(_read(path, experiment), path)
+    return once(path, lambda: DETAILS[table].frame(_read(path, experiment), path))
 
 
 def with_rows(

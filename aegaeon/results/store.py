@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from aegaeon.errors import UserError
 from aegaeon.results.config_hash import VERSION
 from aegaeon.results.diff import changed_cells
+from aegaeon.results.once import once
 from aegaeon.results.parquet import write_table
 from aegaeon.results.record import RUN_FILE, read_record, run_directory
 from aegaeon.results.schema import ROWS
@@ -117,6 +118,10 @@ def export(runs_root: Path, experiment: str, stored: Path, *, replace: bool = Fa
 def load_stored(experiment: str, stored_dir: Path) -> pd.DataFrame:
     """Return the stored rows of `experiment`, checked; `UserError` when missing or damaged."""
     path = stored_path(experiment, stored_dir)
+    return once(path, lambda: _read_stored(experiment, path))
+
+
+def _read_stored(experiment: str, path: Path) -> pd.DataFrame:
     remake = f"`aegaeon run experiment={experiment}`, then `aegaeon results export {experiment}`"
     try:
         table = pq.read_table(path)

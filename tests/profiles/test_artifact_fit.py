@@ -84,6 +84,7 @@ def test_held_out_error_shows_a_fit_that_only_remembers():
     assert score(GRID, seconds, fit_decode).r2 == pytest.approx(1)
 
 
+@pytest.mark.slow
 def test_committed_profiles_come_from_the_data_byte_for_byte(latencies, tmp_path):
     fit_table(latencies, tmp_path)
     made = {p.relative_to(tmp_path): p.read_bytes() for p in tmp_path.rglob("*.json")}

@@ -12,7 +12,14 @@ from aegaeon.results.store import load_stored
 STORED = Path(__file__).parents[2] / "runs" / "stored"
 # Tables whose rows no composition gives, and why. There are none.
 NOT_COMPOSED: dict[str, str] = {}
-TABLES = sorted(path.stem for path in STORED.glob("*.parquet"))
+# Sweeps of the same groups as a sweep that the default tests check.
+ALIKE = {"fig11a_pcie4", "fig11b", "fig11b_sleep_mode", "fig11c", "fig12a", "fig12b", "fig12d"}
+ALIKE |= {"fig13a", "fig13b"}
+TABLES = [
+    pytest.param(path.stem, marks=[pytest.mark.slow] if path.stem in ALIKE else [])
+    for path in sorted(STORED.glob("*.parquet"))
+    if path.stem not in NOT_COMPOSED
+]
 
 
 def columns(point) -> dict[str, object]:
@@ -34,7 +41,7 @@ def columns(point) -> dict[str, object]:
     }
 
 
-@pytest.mark.parametrize("experiment", [name for name in TABLES if name not in NOT_COMPOSED])
+@pytest.mark.parametrize("experiment", TABLES)
 def test_stored_rows_have_the_hashes_of_their_points(experiment):
     """A new key that fails here needs a line in aegaeon/results/introduced_defaults.yaml."""
     rows = load_stored(experiment, STORED).set_index("config_hash")

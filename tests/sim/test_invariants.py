@@ -17,7 +17,7 @@ from tests.support.random_markets import SYSTEMS, SmallMarket, crowds, markets
 from tests.support.small_market import simulate, token_times
 
 every_system = pytest.mark.parametrize("name", SYSTEMS)
-quick = settings(max_examples=40, deadline=None)
+quick = settings(max_examples=20, deadline=None)
 
 
 def run(name: str, market: SmallMarket, stepwise: bool = False) -> RunLog:

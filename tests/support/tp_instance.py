@@ -104,11 +104,11 @@ class Instance:
         for ident, given in prompts.items():
             prompt, kv = given if isinstance(given, tuple) else (given, None)
             self.engines[ident.split("/")[0]].add(ident, prompt, params, kv)
-        turns = self.pool.turns
+        turns = self.pool.switches
         self.moves.clear()
         tokens = self._finish(list(self.engines), random.Random(seed))
         moved = [sum([m.out_bytes for m in self.moves]), sum([m.in_bytes for m in self.moves])]
-        return tokens, self.pool.turns - turns, moved
+        return tokens, self.pool.switches - turns, moved
 
     def prefill(self, prompts: dict[str, list[int]], params: dict[str, Any]) -> dict[str, Any]:
         """Return each request's first token and its KV in the host pool."""

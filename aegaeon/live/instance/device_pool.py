@@ -44,7 +44,7 @@ class _Model:
 class DevicePool:
     """`weight_slots` slots of `slot_bytes` for weights and `kv_bytes` for KV on one device.
 
-    `turns` counts the changes of model. In a tensor-parallel instance each rank's process has a
+    `switches` counts the changes of model. In a tensor-parallel instance each rank's process has a
     pool; that of rank 0 has the `ranks`, which repeat what it does.
     """
 
@@ -72,7 +72,7 @@ class DevicePool:
         self._cache = cache
         self._models: dict[str, _Model] = {}
         self._agreed = True
-        self.turns = 0
+        self.switches = 0
 
     @property
     def active(self) -> str | None:
@@ -154,7 +154,7 @@ class DevicePool:
         self._models.clear()
 
     def _activate(self, call: Activate) -> Switch:
-        self.turns += 1
+        self.switches += 1
         began = time.perf_counter()
         done = self._weights.switch(call.model, self.packed(call.model))
         # The first step would wait for the copy anyway; waiting here measures it.

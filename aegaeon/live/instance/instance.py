@@ -84,11 +84,11 @@ class LiveInstance:
     def run(self) -> None:
         """Work until `stop` is called."""
         while not self._inbox.stopped:
-            work = self.turn()
+            work = self.run_next()
             if isinstance(work, Idle):
                 self._inbox.wait(work.until)
 
-    def turn(self) -> Work:
+    def run_next(self) -> Work:
         """Ask the scheduler for one work item, do it, and report the outcome to the scheduler."""
         self._drain()
         for request in self._cancelled:

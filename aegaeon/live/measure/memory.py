@@ -62,7 +62,7 @@ def measure(device: Device, nbytes: int, repeats: int) -> SwitchTimes:
                 lambda model=model, host=host: fetched.arena.switch(model, host),
             )
             # The first way of a round finds colder caches, so the order rotates.
-            order = [(index // len(MODELS) + turn) % len(ways) for turn in range(len(ways))]
+            order = [(index // len(MODELS) + shift) % len(ways) for shift in range(len(ways))]
             times = {way: _seconds(device, ways[way]) for way in order}
             samples.append(tuple([times[way] for way in range(len(ways))]))
         size = target.numel()

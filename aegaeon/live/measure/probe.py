@@ -60,10 +60,10 @@ class Sample:
         prefill_free, decode_free: a step with idle neighbours (`neighbours`).
         prefill_crowd, decode_crowd: a step with busy neighbours (`neighbours`).
         kv_in: a copy of `nbytes` of KV from the host.
-        overhead: a turn's time outside steps and copies when the turn admits no request.
-        admit: the extra time of a turn that admits `batch` requests.
-        host: the extra time of a one-step turn after a switch with weights from the host.
-        slot: the extra time of a one-step turn after a switch with weights on the device.
+        overhead: a work item's time outside steps and copies when the item admits no request.
+        admit: the extra time of a work item that admits `batch` requests.
+        host: the extra time of a one-step work item after a switch with weights from the host.
+        slot: the extra time of a one-step work item after a switch with weights on the device.
         send, hand_over, alone, alone_host, alone_slot: times of single requests (`profile_run`).
     """
 
@@ -97,8 +97,8 @@ class _Script:
 
 
 @dataclass(frozen=True, slots=True)
-class _ProbeTurn:
-    """One turn of an instance: the duration in seconds, and the events."""
+class _ProbedWork:
+    """One work item of an instance: the duration in seconds, and the events."""
 
     seconds: float
     events: Sequence[Event]
@@ -152,13 +152,13 @@ class Probe:
         self._taken += events
         self._sink(events)
 
-    def _turn(self, stage: Stage, work: Work) -> _ProbeTurn:
+    def _probed(self, stage: Stage, work: Work) -> _ProbedWork:
         self._live.spec = replace(self._spec, stage=stage)
         self._script.work = work
         self._taken = []
         began = time.perf_counter()
-        self._live.turn()
-        return _ProbeTurn(time.perf_counter() - began, self._taken)
+        self._live.run_next()
+        return _ProbedWork(time.perf_counter() - began, self._taken)
 
     def _point(self, point: Point) -> list[Sample]:
         requests = self._requests(point, DECODE_STEPS + 1)
@@ -185,28 +185,28 @@ class Probe:
             made.append(replace(self._sample("kv_in", Stage.DECODE, point, copies), nbytes=nbytes))
         return made
 
-    def _prefill(self, requests: Sequence[LiveRequest]) -> tuple[_ProbeTurn, list[LiveRequest]]:
+    def _prefill(self, requests: Sequence[LiveRequest]) -> tuple[_ProbedWork, list[LiveRequest]]:
         for request in requests:
             self._live.accept(request)
         specs = tuple([request.spec for request in requests])
-        turn = self._turn(Stage.PREFILL, Prefill(specs[0].model, specs))
-        handed = [event.request for event in turn.events if isinstance(event, Prefilled)]
+        probed = self._probed(Stage.PREFILL, Prefill(specs[0].model, specs))
+        handed = [event.request for event in probed.events if isinstance(event, Prefilled)]
         if len(handed) < len(requests):
-            raise RuntimeError(f"{len(requests)} prompts, {len(handed)} prefilled: {turn.events}")
+            raise RuntimeError(f"{len(requests)} prompts, {len(handed)} prefilled: {probed.events}")
         for request in handed:
             self._live.accept(request)
-        return turn, handed
+        return probed, handed
 
     def _decode(
         self, requests: Sequence[LiveRequest], steps: int, prefetch: str | None = None
-    ) -> _ProbeTurn:
+    ) -> _ProbedWork:
         """Run one step; with `steps` above 1, run the `steps` steps until the requests finish."""
         specs = tuple([request.spec for request in requests])
         quota = 0.0 if steps == 1 else float("inf")
-        return self._turn(Stage.DECODE, Decode(specs[0].model, specs, quota, prefetch))
+        return self._probed(Stage.DECODE, Decode(specs[0].model, specs, quota, prefetch))
 
     def _switching(self, models: Sequence[str], cycles: int) -> list[Sample]:
-        """Run one-step turns of every model: after a switch, without one, and with a prefetch."""
+        """Run one step of every model: after a switch, without one, and with a prefetch."""
         points = {model: Point(model, _SWITCH_TOKENS, 1) for model in models}
         tokens = 3 * cycles + 3
         batches = {m: self._prefill(self._requests(points[m], tokens))[1] for m in models}

@@ -59,7 +59,7 @@ class ModelEngine:
             raise UserError(why) from error
         self._scheduler = scheduler_of(self._llm)
         self._adapters = LoadedAdapters(self._llm)
-        self._turn = -1
+        self._switches = -1
         self._internal: dict[str, list[str]] = {}
         self._external: dict[str, str] = {}
 
@@ -126,8 +126,8 @@ class ModelEngine:
             raise RuntimeError(
                 f"engine {self.name} may not step: {self._lease.pool.active} is active"
             )
-        if self._turn != self._lease.pool.turns:
-            self._turn = self._lease.pool.turns
+        if self._switches != self._lease.pool.switches:
+            self._switches = self._lease.pool.switches
             prefer_unobstructed(self._lease)
         scheduler = self._scheduler
         scheduler.batch = None if batch is None else self._ids(batch)

@@ -61,7 +61,7 @@ def test_an_adapter_goes_with_its_request(pair, adapters, script, events, make, 
     instance = pair[0].instance(script, events.extend, stage=Stage.PREFILL)
     for request in requests:
         instance.accept(request)
-    instance.turn()
+    instance.run_next()
     moved = [event.request for event in events.of(Prefilled)]
     assert sorted([live.spec.id for live in moved]) == [0, 1, 2, 3]
     assert {live.spec.id: live.adapter for live in moved} == dict(enumerate([*adapters, None]))
@@ -71,7 +71,7 @@ def test_an_adapter_goes_with_its_request(pair, adapters, script, events, make, 
     left, outcomes = list(specs), len(script.outcomes)
     while left:
         script.works = [Decode("qwen-a", tuple(left), LONG)]
-        decoding.turn()
+        decoding.run_next()
         left = [spec for spec in left if spec not in script.outcomes[-1][1].finished]
     assert any(outcome.skipped for _, outcome in script.outcomes[outcomes:])
     assert [events.tokens(at) for at in range(4)] == expected
@@ -86,12 +86,12 @@ def test_a_request_whose_adapter_is_refused_fails_alone(
     script.works = [Prefill("qwen-a", (request.spec,))]
     first.accept(request)
     first.accept(replace(make(8), adapter=Adapter("gone", "nowhere")))
-    first.turn()
+    first.run_next()
     (moved,) = events.of(Prefilled)
     # This one's engines take no adapters.
     other = machine.instance(script, events.extend, stage=Stage.DECODE)
     other.accept(moved.request)
-    other.turn()
+    other.run_next()
     reasons = {event.request: event.reason for event in events.of(Failed)}
     assert "nowhere holds no adapter_config.json" in reasons[8]
     assert "the model's engine takes none" in reasons[7]

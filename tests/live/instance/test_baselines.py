@@ -73,7 +73,7 @@ class Market:
                 self._send(self.dispatcher.place(request.spec, Stage.FULL, 0.0), request)
             del coming[:3]
             for instance in self.instances:
-                instance.turn()
+                instance.run_next()
             new, seen = self.log[seen:], len(self.log)
             for where, event in new:
                 if isinstance(event, Finished | Failed):

@@ -49,8 +49,8 @@ def test_prefill_and_decode_instances_under_algorithms_1_and_2(machines, make, n
         prefill.accept(request)
     seen, done = 0, 0
     while done < len(requests):
-        prefill.turn()
-        decode.turn()
+        prefill.run_next()
+        decode.run_next()
         for event in log[seen:]:
             if isinstance(event, Prefilled):
                 decode.accept(event.request)
@@ -126,10 +126,10 @@ def soak(machine, make, seed, count=24):
             ident = rng.randrange(1, count + 1)
             cancelled.add(ident)
             instance.cancel(ident)
-        instance.turn()
+        instance.run_next()
         done += sum([isinstance(event, Finished) for event in log[seen:]])
         seen = len(log)
-    instance.turn()
+    instance.run_next()
     got: dict[int, list[int]] = {ident: [] for ident in expected}
     for event in log:
         if isinstance(event, Tokens):

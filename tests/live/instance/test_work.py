@@ -24,8 +24,8 @@ pytestmark = pytest.mark.live
 LONG = 1e9
 
 
-def turns(instance, count):
-    return [instance.turn() for _ in range(count)]
+def run_works(instance, count):
+    return [instance.run_next() for _ in range(count)]
 
 
 def test_prefill_gives_one_token_and_decode_the_rest(machine, script, events, make):
@@ -38,7 +38,7 @@ def test_prefill_gives_one_token_and_decode_the_rest(machine, script, events, ma
     instance = machine.instance(script, events.extend)
     for request in requests:
         instance.accept(request)
-    turns(instance, 3)
+    run_works(instance, 3)
     (_, prefill), (_, decode) = script.outcomes
     assert script.added == list(specs)
     assert (prefill.steps, prefill.finished, prefill.skipped) == (1, (), ())
@@ -64,7 +64,7 @@ def test_tokens_are_timed_when_their_step_ends(machine, script, events, make):
     script.works = [Prefill("qwen-a", (request.spec,)), Decode("qwen-a", (request.spec,), LONG)]
     instance = machine.instance(script, events.extend)
     instance.accept(request)
-    turns(instance, 2)
+    run_works(instance, 2)
     times = [e.time for e in events.of(Tokens)]
     assert len(times) == 12
     assert times == sorted(times)
@@ -81,7 +81,7 @@ def test_a_quota_ends_a_turn_and_only_the_batch_runs(machine, script, events, ma
     instance = machine.instance(script, events.extend)
     instance.accept(a)
     instance.accept(b)
-    turns(instance, 2)
+    run_works(instance, 2)
     _, outcome = script.outcomes[1]
     assert outcome.steps >= 1
     assert 0.02 <= outcome.end - outcome.start < 0.5
@@ -89,7 +89,7 @@ def test_a_quota_ends_a_turn_and_only_the_batch_runs(machine, script, events, ma
     assert len(events.tokens(2)) == 1
     instance.cancel(1)
     instance.cancel(2)
-    instance.turn()
+    instance.run_next()
 
 
 def test_a_turn_ends_when_a_request_finishes(machine, script, events, make):
@@ -103,7 +103,7 @@ def test_a_turn_ends_when_a_request_finishes(machine, script, events, make):
     instance = machine.instance(script, events.extend)
     instance.accept(a)
     instance.accept(b)
-    turns(instance, 3)
+    run_works(instance, 3)
     assert [(o.steps, o.finished) for _, o in script.outcomes] == [
         (1, ()),
         (3, (a.spec,)),
@@ -123,15 +123,15 @@ def test_an_arrival_cuts_a_turn_if_the_scheduler_asks(machine, script, events, m
     instance = machine.instance(script, sink)
     instance._outbox._flush_s = 0.0
     instance.accept(a)
-    instance.turn()
+    instance.run_next()
     script.cut = True
-    instance.turn()
+    instance.run_next()
     _, outcome = script.outcomes[1]
     assert 1 <= outcome.steps < 30
     assert outcome.finished == outcome.skipped == ()
     instance.cancel(1)
     instance.cancel(2)
-    instance.turn()
+    instance.run_next()
 
 
 def test_the_scheduler_hears_of_a_cancelled_request_between_two_works(
@@ -154,19 +154,19 @@ def test_the_scheduler_hears_of_a_cancelled_request_between_two_works(
     instance._outbox._flush_s = 0.0
     for request in (a, b, c):
         instance.accept(request)
-    turns(instance, 2)
+    run_works(instance, 2)
     _, outcome = script.outcomes[1]
     assert (outcome.finished, outcome.skipped) == ((), ())
     assert 4 <= outcome.steps < 30
     assert script.cancelled == []
     instance.cancel(3)
     instance.cancel(99)
-    instance.turn()
+    instance.run_next()
     assert script.cancelled == [a.spec, c.spec]
     _, third = script.outcomes[2]
     assert (third.steps, third.finished) == (1, ())
     instance.cancel(2)
-    instance.turn()
+    instance.run_next()
     assert script.cancelled == [a.spec, c.spec, b.spec]
     assert [(e.request, e.reason) for e in events.of(Finished)] == [
         (1, "abort"),
@@ -181,7 +181,7 @@ def test_what_a_policy_gives_up_fails(machine, script, events, make):
     script.works = [Fail((request.spec,))]
     instance = machine.instance(script, events.extend)
     instance.accept(request)
-    instance.turn()
+    instance.run_next()
     (failed,) = events.of(Failed)
     assert failed.request == 1
     assert script.outcomes == []
@@ -193,7 +193,7 @@ def test_a_request_that_no_engine_takes_fails_alone(machine, script, events, mak
     kept = [HostKv(20, 4096, (tuple(node.host_kv.alloc(4096, 3)),)) for _ in range(2)]
     instance.accept(replace(make(1, n=400), kv=kept[0]))
     instance.accept(replace(make(2, model="nobody"), kv=kept[1]))
-    instance.turn()
+    instance.run_next()
     first, second = events.of(Failed)
     assert "maximum context length" in first.reason
     assert "no engine of model nobody" in second.reason
@@ -209,11 +209,11 @@ def test_a_batch_that_outgrows_the_arena_is_reported_as_skipped(machine, script,
     for request in requests:
         instance.accept(request)
     script.works = [Prefill("mistral", (spec,)) for spec in specs]
-    turns(instance, 8)
+    run_works(instance, 8)
     skipped = 0
     while specs:
         script.works = [Decode("mistral", tuple(specs), LONG)]
-        instance.turn()
+        instance.run_next()
         _, outcome = script.outcomes[-1]
         assert outcome.steps >= 1
         skipped += len(outcome.skipped)
@@ -235,9 +235,9 @@ def test_other_ways_to_treat_the_cache_at_a_switch(machine, script, events, make
         for r in (a, b):
             work = again(r.spec.model, (r.spec,)) if again else None
             script.works.append(work or Decode(r.spec.model, (r.spec,), 0.0))
-    turns(instance, len(script.works))
+    run_works(instance, len(script.works))
     script.works = [Decode(r.spec.model, (r.spec,), LONG) for r in (a, b)]
-    turns(instance, 2)
+    run_works(instance, 2)
     assert [events.tokens(1), events.tokens(2)] == expected
     back = sum([move.in_bytes for move in events.of(Moved)])
     assert (back > 0) == (options.get("lazy_eviction") is False)
@@ -260,7 +260,7 @@ def test_a_full_host_pool_costs_computing_again_and_nothing_else(crowded, script
             mine = tuple([spec for spec in left.values() if spec.model == name])
             if mine:
                 script.works = [works[0](name, mine, *((0.005,) if works[0] is Decode else ()))]
-                instance.turn()
+                instance.run_next()
                 for spec in script.outcomes[-1][1].finished:
                     del left[spec.id]
         works = works[-1:]
@@ -292,11 +292,11 @@ def test_a_prefetched_model_is_switched_to_by_view(machine, script, events, make
         Prefill("qwen-a", (a.spec,), prefetch="qwen-b"),
         Prefill("qwen-b", (b.spec,), prefetch="nobody"),
     ]
-    turns(instance, 2)
+    run_works(instance, 2)
     assert [e.prefetched for e in events.of(Switched)] == [False, True]
     instance.cancel(1)
     instance.cancel(2)
-    instance.turn()
+    instance.run_next()
 
 
 def test_a_prefill_instance_hands_over_and_finishes_short_requests(machine, script, events, make):
@@ -305,7 +305,7 @@ def test_a_prefill_instance_hands_over_and_finishes_short_requests(machine, scri
     instance.accept(a)
     instance.accept(short)
     script.works = [Prefill("qwen-a", (a.spec, short.spec))]
-    instance.turn()
+    instance.run_next()
     (moved,) = events.of(Prefilled)
     assert moved.request.generated == tuple(events.tokens(1))
     assert moved.request.kv.tokens == 20

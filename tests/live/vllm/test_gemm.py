@@ -84,7 +84,7 @@ def test_switches_with_prefetching_change_no_token(market, alone):
     for name, engine in engines.items():
         for i, prompt in enumerate(PROMPTS):
             engine.add(f"{name}/{i}", prompt, GREEDY)
-    tokens, prefetched, turns = {}, 0, pool.turns
+    tokens, prefetched, turns = {}, 0, pool.switches
     upcoming = rng.choice(list(engines))
     while waiting := [name for name, engine in engines.items() if engine.requests]:
         name = upcoming if upcoming in waiting else rng.choice(waiting)
@@ -95,7 +95,7 @@ def test_switches_with_prefetching_change_no_token(market, alone):
         for output in engines[name].step().outputs:
             tokens.setdefault(output.request_id, []).extend(output.token_ids)
     assert tokens == {f"{n}/{i}": t for n in MODELS for i, t in enumerate(alone[n])}
-    assert pool.turns - turns > 40
+    assert pool.switches - turns > 40
     assert prefetched > 20
 
 

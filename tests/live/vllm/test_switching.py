@@ -13,7 +13,7 @@ pytestmark = pytest.mark.live
 def finish(engines, rng, turns_of=3):
     """Run random sub-batches of random models for a few steps each; return tokens, switches."""
     pool = next(iter(engines.values()))._lease.pool
-    before = pool.turns
+    before = pool.switches
     tokens = {}
     while waiting := [name for name, engine in engines.items() if engine.requests]:
         name = rng.choice(waiting)
@@ -29,7 +29,7 @@ def finish(engines, rng, turns_of=3):
             assert step.ran
             for output in step.outputs:
                 tokens.setdefault(output.request_id, []).extend(output.token_ids)
-    return tokens, pool.turns - before
+    return tokens, pool.switches - before
 
 
 @pytest.fixture(scope="module")

@@ -64,14 +64,14 @@ class SwitchBench:
         self._engines = {name: self._engine(c, options) for name, c in self._found.items()}
         self._scattered = {name: self._copies(name) for name in self._found}
         self._target = device.reserve(slot)
-        self._turn = 0
+        self._next = 0
         # One measurement is dropped, because pages are slow when first touched.
         self.measure()
 
     def measure(self) -> list[SwitchSample]:
         """Measure every way once for every model; each call begins with the next model."""
         names = list(self._found)
-        at, self._turn = self._turn % len(names), self._turn + 1
+        at, self._next = self._next % len(names), self._next + 1
         samples = []
         for i in range(at, at + len(names)):
             name, *others = [names[(i + step) % len(names)] for step in range(MIN_MODELS)]

@@ -57,8 +57,8 @@ def in_turns(ways: Mapping[str, Callable[[], _Taken]], rounds: int) -> dict[str,
     names = list(ways)
     taken: dict[str, list[_Taken]] = {name: [] for name in names}
     for index in range(rounds + 1):
-        turn = index % len(names)
-        for name in names[turn:] + names[:turn]:
+        shift = index % len(names)
+        for name in names[shift:] + names[:shift]:
             value = ways[name]()
             if index:
                 taken[name].append(value)

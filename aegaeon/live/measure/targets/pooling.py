@@ -115,7 +115,7 @@ class Pooled:
             )
         done = 0
         while done < len(prompts):
-            self._instance.turn()
+            self._instance.run_next()
             done = sum([isinstance(event, Finished) for event in self.events])
             if any(isinstance(event, Failed) for event in self.events):
                 raise RuntimeError(f"a request failed: {self.events[-1]}")
