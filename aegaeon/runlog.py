@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,8 +58,7 @@ class Timelines:
         return np.asarray(start + j * step + np.repeat(self.slope[rows], count) * ramp)
 
 
-@dataclass(frozen=True, slots=True)
-class RequestLog:
+class RequestLog(NamedTuple):
     """One request of a run: its times, and the breakdown of the time from arrival to finish.
 
     Attributes:

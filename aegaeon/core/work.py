@@ -6,6 +6,7 @@ Times are seconds on one clock that starts at 0 when the run starts; lengths are
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from aegaeon.core.specs import Slo
 
@@ -95,8 +96,7 @@ class Idle:
 Work = Prefill | Decode | Fail | Idle
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """What a backend did of a work item.
 
     Attributes:

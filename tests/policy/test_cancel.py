@@ -95,7 +95,7 @@ class Instance:
         begin, self.now = self.now, self.now + 0.1
         outcome = Outcome(begin, self.now, steps, tuple(ended), tuple(skipped))
         if self.stage is Stage.PREFILL:
-            outcome = dataclasses.replace(outcome, finished=())
+            outcome = outcome._replace(finished=())
         for request in ended:
             del self.here[request.id]
         self.scheduler.record(work, outcome, self.now)

@@ -7,7 +7,6 @@ times. One thread runs the loop; requests and cancellations may come from any th
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from aegaeon.core import (
@@ -119,7 +118,7 @@ class LiveInstance:
             outcome = self._decode(engine, work.requests, work.quota)
             self._end_item("decode", work.model, outcome.end)
         seconds = None if switch is None else switch.seconds
-        return replace(outcome, switch_s=seconds, busy_s=self._meter.item_busy_s)
+        return outcome._replace(switch_s=seconds, busy_s=self._meter.item_busy_s)
 
     def _prefill(self, engine: ModelEngine, batch: Sequence[Request]) -> Outcome:
         """Step until every request has its token; a long prompt takes several steps."""
