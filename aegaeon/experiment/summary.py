@@ -15,6 +15,7 @@ from aegaeon.results.commands import sync_command
 _SHOWN_ERRORS = 5
 _MEASURES = (
     *("requests", "failed", "slo_attainment", "artifact_qos", "joint_attainment"),
+    "request_attainment",
     *("goodput_rps", "ttft_p50_s", "ttft_p99_s", "tbt_p50_s", "tbt_p99_s"),
     *("switches", "switch_p50_s", "mean_active_models"),
 )
