@@ -39,3 +39,16 @@ def write_text(text: str, path: Path) -> None:
     """Replace `path` by UTF-8 `text` in one step; raise `UserError` if that fails."""
     with atomic(path) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="")
+
+
+def replace_between(path: Path, begin: str, end: str, text: str) -> None:
+    """Replace the lines between the lines `begin` and `end` of a document by `text`.
+
+    Raises `UserError` if one of the two lines is missing or the file cannot be written.
+    """
+    before = path.read_text(encoding="utf-8") if path.exists() else ""
+    head, first, rest = before.partition(begin)
+    _, last, tail = rest.partition(end)
+    if not first or not last:
+        raise UserError(f"{path}: needs the lines {begin!r} and {end!r} around the table")
+    write_text(f"{head}{begin}\n{text}\n{end}{tail}", path)

@@ -8,9 +8,9 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from aegaeon.core import Arrival, ModelSpec
+from aegaeon.core import ModelSpec
 from aegaeon.errors import UserError
-from workloads.arrivals import build_arrivals
+from workloads.arrivals import Arrivals, build_arrivals
 from workloads.checks import require_market, require_positive
 from workloads.lengths import LengthTable, sharegpt_lengths
 from workloads.popularity import popularity
@@ -63,7 +63,7 @@ def market(
     skew: str = "uniform",
     burstiness: float = 1.0,
     lengths: LengthTable | None = None,
-) -> list[Arrival]:
+) -> Arrivals:
     """Return the arrivals of `duration_s` seconds, `rate_rps` a model on average, by arrival.
 
     Model i's arrivals and lengths depend on (seed, i), its rate and `burstiness` alone: a smaller

@@ -2,29 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from aegaeon.core import Arrival, ModelSpec
+from aegaeon.core import ModelSpec
 from aegaeon.errors import UserError
-from workloads.arrivals import build_arrivals
+from workloads.arrivals import Arrivals, build_arrivals
+from workloads.cache import cached, cut
 from workloads.checks import require_choice, require_market, require_positive
 from workloads.lengths import scale_lengths
 from workloads.popularity import SKEWS, popularity
-from workloads.readers import artifact, azure, burstgpt, mooncake, sharegpt
+from workloads.readers import artifact, conversations
+from workloads.readers.conversations import TokenCount, estimate_tokens
+from workloads.readers.tables import LAYOUTS, read_table
+from workloads.readers.times import UNITS
 from workloads.readers.trace import Trace
 from workloads.streams import Purpose, stream
 
-READERS: Mapping[str, Callable[[Path], Trace]] = {
-    "artifact": artifact.read_artifact,
-    "azure": azure.read_azure,
-    "burstgpt": burstgpt.read_burstgpt,
-    "mooncake": mooncake.read_mooncake,
-}
-FORMATS = (*READERS, "sharegpt")
+CONVERSATIONS = ("lmsys", "sharegpt", "vllm")
+FORMATS = tuple(sorted(("artifact", *LAYOUTS, *CONVERSATIONS)))
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How to read a file, where its format leaves a choice.
+
+    Attributes:
+        time_unit: one of `UNITS`; empty takes the format's own unit.
+        skip_empty: leave out rows without prompt or answer tokens, instead of refusing them.
+        count_tokens: how texts are counted.
+    """
+
+    time_unit: str = ""
+    skip_empty: bool = False
+    count_tokens: TokenCount = estimate_tokens
 
 
 def read_trace(
@@ -32,27 +47,61 @@ def read_trace(
     format: str,
     total_rps: float = 0.0,
     seed: int = 0,
-    count_tokens: sharegpt.TokenCount = sharegpt.estimate_tokens,
+    reading: Reading = Reading(),
+    window: tuple[float, float] | None = None,
 ) -> Trace:
-    """Read a trace in one of `FORMATS`.
+    """Read a trace in one of `FORMATS`, or what arrives in a window (seconds from, until).
 
-    A ShareGPT file has no arrival times: they are drawn by `seed` at `total_rps` requests/s in all,
-    which no other format takes. `count_tokens` is for ShareGPT too. Raises `UserError` on an
-    unknown format, a rate that the format does not take or lacks, or a malformed file.
+    Arrivals of a file without times are drawn by `seed` at `total_rps` requests/s in all, which no
+    other file takes. A large file is kept in a cache. Raises `UserError` on an unknown format, a
+    rate that the file does not take or lacks, or a malformed file.
     """
-    require_choice(FORMATS, format=format)
-    if format not in READERS:
-        if not total_rps:
-            raise UserError(
-                f"workload.rate_rps: {path} has no arrival times; set it to requests/s per model"
-            )
-        return sharegpt.read_sharegpt(path, total_rps, seed, count_tokens)
-    if total_rps:
+    trace = read_rows(path, format, reading, window)
+    if trace.timed and total_rps:
         raise UserError(
             f"workload.rate_rps: {path} has arrival times of its own; leave the key at 0 and set "
             "workload.rate_scale"
         )
-    return READERS[format](path)
+    return trace if trace.timed else cut(_drawn(path, trace, total_rps, seed), window)
+
+
+def read_rows(
+    path: Path, format: str, reading: Reading, window: tuple[float, float] | None = None
+) -> Trace:
+    """Read a trace as `read_trace` does; without arrivals if the file has no times."""
+    require_choice(FORMATS, format=format)
+    require_choice(UNITS, time_unit=reading.time_unit)
+    if reading.time_unit and format not in LAYOUTS:
+        raise UserError(f"workload.time_unit: format {format} has one unit; leave the key empty")
+    if reading.count_tokens is not estimate_tokens:
+        return cut(_parsed(path, format, reading), window)
+    how = f"{format}-{reading.time_unit}-{reading.skip_empty:d}"
+    return cached(path, how, lambda: _parsed(path, format, reading), window)
+
+
+def _parsed(path: Path, format: str, reading: Reading) -> Trace:
+    if format == "artifact":
+        return artifact.read_artifact(path)
+    if format == "vllm":
+        return conversations.read_vllm(path, reading.count_tokens)
+    if format in CONVERSATIONS:
+        return conversations.read_conversations(path, reading.count_tokens)
+    return read_table(path, LAYOUTS[format], reading.time_unit, reading.skip_empty)
+
+
+def _drawn(path: Path, trace: Trace, total_rps: float, seed: int) -> Trace:
+    """Return the requests in an order drawn by `seed`, with Poisson arrivals."""
+    if not total_rps:
+        raise UserError(
+            f"workload.rate_rps: {path} has no arrival times; set it to requests/s per model"
+        )
+    require_positive(rate_rps=total_rps)
+    rng = stream(seed, Purpose.CONVERSATIONS)
+    order = rng.permutation(len(trace))
+    times = np.cumsum(rng.standard_exponential(len(trace))) / total_rps
+    labels = None if trace.labels is None else trace.labels[order]
+    columns = (trace.inputs[order], trace.outputs[order])
+    return replace(trace, arrivals=times, inputs=columns[0], outputs=columns[1], labels=labels)
 
 
 def replay(
@@ -66,33 +115,42 @@ def replay(
     seed: int = 0,
     assign: str = "uniform",
     rate_rps: float = 0.0,
-    count_tokens: sharegpt.TokenCount = sharegpt.estimate_tokens,
-) -> list[Arrival]:
+    start_s: float = 0.0,
+    reading: Reading = Reading(),
+) -> Arrivals:
     """Return a trace's arrivals on `models` in order of time, with request ids 0..n-1.
 
     An artifact CSV names its models by number; the requests of other traces are dealt to models
-    at random by the popularity `assign` (`uniform`, `zipf` or `market`). `rate_scale` divides the
-    arrival times; `duration_s` then keeps what arrives before it. Lengths are the request's own,
-    scaled, and clipped at the model's max_len. `rate_rps` is the mean rate of one model
-    (requests/s): a ShareGPT file needs it, as it has no times; 0 means not set. Raises `UserError`
-    on a malformed file or a value out of range.
+    at random by the popularity `assign` (`uniform`, `zipf` or `market`). What arrives `start_s`
+    seconds into the trace arrives at 0; `rate_scale` divides the times after that; `duration_s`
+    then keeps what arrives before it. Lengths are the request's own, scaled, and clipped at the
+    model's max_len. `rate_rps` is the mean rate of one model (requests/s): a file without times
+    needs it; 0 means not set. Raises `UserError` on a malformed file or a value out of range.
     """
     require_market(models)
     require_choice(SKEWS, assign=assign)
     require_positive(rate_scale=rate_scale, input_scale=input_scale, output_scale=output_scale)
-    trace = read_trace(path, format, rate_rps * len(models), seed, count_tokens)
-    if format == "artifact" and trace.labels is not None:
-        index = _numbered(path, trace.labels.tolist(), len(models))
-    else:
-        index = _dealt(len(trace), len(models), assign, seed)
-    arrivals = trace.arrivals / rate_scale
-    stop = len(arrivals)
+    if not 0 <= start_s < np.inf:
+        raise UserError(f"workload.start_s: expected a finite number >= 0, got {start_s}")
+    until = np.inf
     if duration_s is not None:
         require_positive(duration_s=duration_s)
-        stop = int(np.searchsorted(arrivals, duration_s, side="left"))
-    inputs = scale_lengths(trace.inputs[:stop], input_scale)
-    outputs = scale_lengths(trace.outputs[:stop], output_scale)
-    return build_arrivals(models, index[:stop], arrivals[:stop], inputs, outputs)
+        until = start_s + duration_s * rate_scale
+    total_rps = rate_rps * len(models)
+    trace = read_trace(path, format, total_rps, seed, reading, (start_s, until))
+    if start_s and start_s > trace.end_s:
+        raise UserError(
+            f"workload.start_s: expected at most {trace.end_s:g}, the last arrival of {path}, "
+            f"got {start_s:g}"
+        )
+    if format == "artifact" and trace.labels is not None:
+        index = _numbered(path, list(trace.labels), len(models))
+    else:
+        index = _dealt(trace, len(models), assign, seed)
+    arrivals = (trace.arrivals - start_s) / rate_scale
+    inputs = scale_lengths(trace.inputs, input_scale)
+    outputs = scale_lengths(trace.outputs, output_scale)
+    return build_arrivals(models, index, arrivals, inputs, outputs, trace.skipped)
 
 
 def _numbered(path: Path, labels: list[str], count: int) -> NDArray[np.int64]:
@@ -106,7 +164,9 @@ def _numbered(path: Path, labels: list[str], count: int) -> NDArray[np.int64]:
     return np.array([numbers[label] for label in labels], dtype=np.int64)
 
 
-def _dealt(n: int, count: int, assign: str, seed: int) -> NDArray[np.int64]:
+def _dealt(trace: Trace, count: int, assign: str, seed: int) -> NDArray[np.int64]:
+    """Return a model for each request; a request has the same one in any window."""
     rng = stream(seed, Purpose.ASSIGNMENT)
     ranks = rng.permutation(count)
-    return ranks[rng.choice(count, size=n, p=popularity(count, assign))]
+    drawn = rng.choice(count, size=trace.first + len(trace), p=popularity(count, assign))
+    return ranks[drawn[trace.first :]]

@@ -13,8 +13,7 @@ from rich.table import Table
 
 from aegaeon.claims.model import Decision, Verdict
 from aegaeon.claims.verdicts import MAIN
-from aegaeon.errors import UserError
-from aegaeon.files import write_text
+from aegaeon.files import replace_between, write_text
 
 _BEGIN, _END = "<!-- claims -->", "<!-- end of claims -->"
 _COLOURS: Mapping[Decision, str] = {"PASS": "green", "MISS": "red", "NO DATA": "yellow"}
@@ -46,12 +45,7 @@ def write_json(verdicts: Sequence[Verdict], path: Path) -> None:
 
 def write_markdown(verdicts: Sequence[Verdict], path: Path) -> None:
     """Replace the text between the document's two markers; `UserError` if a marker is missing."""
-    text = path.read_text(encoding="utf-8") if path.exists() else ""
-    head, begin, rest = text.partition(_BEGIN)
-    _, end, tail = rest.partition(_END)
-    if not begin or not end:
-        raise UserError(f"{path}: needs the lines {_BEGIN!r} and {_END!r} around the table")
-    write_text(f"{head}{begin}\n{markdown(verdicts)}\n{end}{tail}", path)
+    replace_between(path, _BEGIN, _END, markdown(verdicts))
 
 
 def markdown(verdicts: Sequence[Verdict]) -> str:

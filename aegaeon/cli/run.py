@@ -44,14 +44,24 @@ def reproduce(names: tuple[str, ...], everything: bool, stored: Path) -> int:
     return reproduce_all(names, stored, everything=everything)
 
 
-@click.command(epilog=examples("aegaeon validate --data artifact/"))
+@click.command(
+    epilog=examples(
+        "aegaeon validate --data artifact/",
+        "aegaeon validate --data artifact/ --markdown docs/validation.md",
+    )
+)
 @click.option("--data", type=FILE, required=True, help="Folder of the artifact's files.")
-def validate(data: Path) -> None:
+@click.option("--markdown", type=FILE, help="Document whose table is replaced.")
+def validate(data: Path, markdown: Path | None) -> None:
     """Compare the simulator with the public artifact's.
 
     Both simulate the artifact's own workload files, which are not part of this repository
     (docs/validation.md).
     """
     from aegaeon.experiment.artifact_check import validate as compare
+    from aegaeon.experiment.artifact_report import print_table, write_markdown
 
-    compare(data)
+    comparisons = compare(data)
+    print_table(comparisons)
+    if markdown:
+        write_markdown(comparisons, markdown)

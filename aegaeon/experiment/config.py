@@ -27,7 +27,7 @@ from baselines.muxserve import MuxServe
 from baselines.serverlessllm.ours import ServerlessLLM
 from baselines.serverlessllm.paper import ServerlessLLMPaper
 from baselines.sleep_mode import SleepMode
-from workloads import FORMATS, SKEWS
+from workloads import FORMATS, SKEWS, UNITS
 from workloads.checks import require_choice
 
 
@@ -120,7 +120,9 @@ class TraceWorkload(Workload):
     """Replayed from a file; `duration_s` 0 replays all of it.
 
     `rate_rps` is the mean rate of one model (requests/s), which a format without arrival times
-    (sharegpt) needs and no other takes; 0 means not set.
+    needs and no other takes; 0 means not set. `start_s` is where the replay begins, in the trace's
+    own seconds. `time_unit` takes the place of the format's unit. `skip_empty` leaves out rows
+    without tokens.
     """
 
     path: str = MISSING
@@ -129,6 +131,9 @@ class TraceWorkload(Workload):
     rate_scale: float = 1.0
     assign: str = "uniform"
     rate_rps: float = 0.0
+    start_s: float = field(default=0.0, metadata=at_least(0))
+    time_unit: str = ""
+    skip_empty: bool = False
 
 
 @dataclass
@@ -276,6 +281,7 @@ def validate(config: Config) -> None:
     if isinstance(config.workload, TraceWorkload):
         require_choice(FORMATS, format=config.workload.format)
         require_choice(SKEWS, assign=config.workload.assign)
+        require_choice(UNITS, time_unit=config.workload.time_unit)
     if config.host_pool.slabs < 1:
         raise UserError("host_pool.pool_bytes: must hold a slab (host_pool.slab_bytes) or more")
     if isinstance(config.backend, Live | SwitchCostBackend):

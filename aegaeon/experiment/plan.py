@@ -16,15 +16,15 @@ from aegaeon.experiment.lengths import known_lengths
 from aegaeon.experiment.planned import Plan
 from profiles.cost import cost_model
 from profiles.engine_profile import measured_device
-from workloads import expand_market, market, model_rates, replay
+from workloads import Arrivals, Reading, expand_market, market, model_rates, replay
 
 
 def plan(config: Config, seed: int) -> Plan:
     """Build models, costs and arrivals; raise `UserError` for what cannot be run."""
     device = config.hardware.device.spec()
-    types = [(kind.spec(), config.models.shares[key]) for key, kind in config.models.types.items()]
-    models = expand_market(types, config.models.count)
-    arrivals = tuple(_arrivals(config, seed, models))
+    models = market_models(config)
+    drawn = arrivals_of(config, seed, models)
+    arrivals = tuple(drawn)
     if not arrivals:
         rate = "rate_scale" if isinstance(config.workload, TraceWorkload) else "rate_rps"
         raise UserError(f"workload.duration_s: no request arrives; raise it or workload.{rate}")
@@ -45,11 +45,18 @@ def plan(config: Config, seed: int) -> Plan:
         overheads=overheads,
         lengths=known_lengths(config.system, arrivals),
     )
-    planned = Plan(config, seed, deployment, arrivals)
+    planned = Plan(config, seed, deployment, arrivals, drawn.clipped, drawn.skipped)
     return replace(planned, fleet=runner(config.backend).check(planned))
 
 
-def _arrivals(config: Config, seed: int, models: tuple[ModelSpec, ...]) -> list[Arrival]:
+def market_models(config: Config) -> tuple[ModelSpec, ...]:
+    """Return the models of the market that a configuration describes."""
+    types = [(kind.spec(), config.models.shares[key]) for key, kind in config.models.types.items()]
+    return expand_market(types, config.models.count)
+
+
+def arrivals_of(config: Config, seed: int, models: tuple[ModelSpec, ...]) -> Arrivals:
+    """Draw or read the arrivals of a workload; raise `UserError` for what cannot be read."""
     workload = config.workload
     if isinstance(workload, Market):
         return market(
@@ -74,6 +81,8 @@ def _arrivals(config: Config, seed: int, models: tuple[ModelSpec, ...]) -> list[
             input_scale=workload.input_scale,
             output_scale=workload.output_scale,
             rate_rps=workload.rate_rps,
+            start_s=workload.start_s,
+            reading=Reading(workload.time_unit, workload.skip_empty),
         )
     raise UserError(f"workload: {workload.name!r} is neither a market nor a trace")
 

@@ -18,13 +18,16 @@ Row = dict[str, object]
 class Plan:
     """A run about to start: everything built, everything checked.
 
-    `fleet` is empty for a measurement, which serves no request.
+    `fleet` is empty for a measurement, which serves no request. `clipped` counts requests that
+    were cut to their model's longest, `skipped` rows of the trace that were left out.
     """
 
     config: Config
     seed: int
     deployment: Deployment
     arrivals: tuple[Arrival, ...]
+    clipped: int = 0
+    skipped: int = 0
     fleet: Fleet = ()
 
     @property
@@ -74,5 +77,7 @@ def settings(planned: Plan) -> Row:
         "tbt_slo_s": slo.tbt_s,
         "seed": planned.seed,
         "duration_s": planned.duration_s,
+        "requests_clipped": planned.clipped,
+        "rows_skipped": planned.skipped,
     }
     return {name: value for name, value in row.items() if name not in ROWS.of_role("provenance")}

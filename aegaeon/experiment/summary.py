@@ -14,7 +14,9 @@ from aegaeon.results.commands import sync_command
 
 _SHOWN_ERRORS = 5
 _MEASURES = (
-    *("requests", "failed", "slo_attainment", "artifact_qos", "joint_attainment"),
+    *("requests", "requests_clipped", "rows_skipped", "failed"),
+    *("slo_attainment", "artifact_qos", "joint_attainment"),
+    "request_attainment",
     *("goodput_rps", "ttft_p50_s", "ttft_p99_s", "tbt_p50_s", "tbt_p99_s"),
     *("switches", "switch_p50_s", "mean_active_models"),
 )
@@ -30,6 +32,8 @@ def close(notes: Sequence[Note], many: bool, console: Console) -> int:
         sync_command(job, Path(runs), uri, sweep_id=sweep_id() if count > 1 else "")
     if not many and status["finished"]:
         _show(notes[0], console)
+    if many:
+        _show_changed(notes, console)
     parts = [f"{status[s]} {s}" for s in ("finished", "skipped", "failed") if status[s]]
     console.print(", ".join(parts), highlight=False)
     if status["skipped"]:
@@ -51,6 +55,18 @@ def _report(failures: Sequence[Note], console: Console) -> None:
         console.print(text, highlight=False, soft_wrap=True)
     if len(grouped) > _SHOWN_ERRORS:
         console.print(f"... and {len(grouped) - _SHOWN_ERRORS} more; see run.json")
+
+
+def _show_changed(notes: Sequence[Note], console: Console) -> None:
+    """Say in how many runs of a sweep requests were cut or rows of the trace left out."""
+    rows = [note["row"] for note in notes if "row" in note]
+    for column, what in (("requests_clipped", "cut requests"), ("rows_skipped", "skipped rows")):
+        counts = [row.get(column) or 0 for row in rows]
+        if runs := sum(count > 0 for count in counts):
+            text = (
+                f"{runs} of {len(rows)} runs {what}, up to {max(counts)} ({column} in their rows)"
+            )
+            console.print(text, highlight=False)
 
 
 def _show(note: Note, console: Console) -> None:

@@ -82,13 +82,19 @@ def diff(fresh: pd.DataFrame, stored: pd.DataFrame, rtol: float = 0.0) -> Report
 def changed_cells(
     fresh: pd.DataFrame, stored: pd.DataFrame, rtol: float = 0.0
 ) -> dict[str, tuple[Cell, ...]]:
-    """Return the differing cells of the rows that both tables have, by configuration hash."""
+    """Return the differing cells of the rows that both tables have, by configuration hash.
+
+    A stored row that is older than a column has an empty cell there, which is not compared.
+    """
     keys = sorted(set(fresh["config_hash"]) & set(stored["config_hash"]))
     ours, theirs = (df.set_index("config_hash").loc[keys] for df in (fresh, stored))
     changed: dict[str, list[Cell]] = {}
     for name in _COMPARED:
         a, b = ours[name].to_numpy(), theirs[name].to_numpy()
-        unequal = ROWS.by_name[name].unequal(a, b, rtol)
+        column = ROWS.by_name[name]
+        unequal = column.unequal(a, b, rtol)
+        if column.later:
+            unequal &= ~pd.isna(b)
         for index in np.flatnonzero(unequal):
             changed.setdefault(keys[index], []).append(Cell(name, a[index], b[index]))
     return {key: tuple(cells) for key, cells in sorted(changed.items())}

@@ -32,7 +32,10 @@ _LEAST_RTOL_32 = 1e-6
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column: type, unit, meaning and role. A `nullable` column may have empty cells."""
+    """One column: type, unit, meaning and role. A `nullable` column may have empty cells.
+
+    A `later` column is nullable and younger than some stored tables, which lack it.
+    """
 
     name: str
     type: Literal["str", "int", "float", "float32", "bool"]
@@ -40,6 +43,7 @@ class Column:
     meaning: str
     role: Role = "measure"
     nullable: bool = False
+    later: bool = False
 
     def unequal(self, a: NDArray[Any], b: NDArray[Any], rtol: float) -> NDArray[np.bool_]:
         """Return a mask, True where two equally shaped arrays of this column differ.
@@ -108,6 +112,7 @@ class Table:
         Raises `UserError` with `where` and the name of the faulty column.
         """
         self._check_names(frame.columns, where)
+        frame = frame.reindex(columns=list(self.names))
         arrays = [self._array(frame[column.name], column, where) for column in self.columns]
         loose = pa.schema([field.with_nullable(True) for field in self.schema])
         table = pa.Table.from_arrays(arrays, schema=loose)
@@ -130,7 +135,7 @@ class Table:
         Raises `UserError` with `where` and the name of the faulty column.
         """
         self._check_names(row, where)
-        clean = {name: _plain(row[name], column, where) for name, column in self.by_name.items()}
+        clean = {c.name: _plain(row.get(c.name), c, where) for c in self.columns}
         self._check_values(pa.Table.from_pylist([clean], schema=self.schema), where)
         return clean
 
@@ -144,7 +149,7 @@ class Table:
 
     def _check_names(self, names: Iterable[str], where: Path) -> None:
         given = set(names)
-        if lacking := [name for name in self.names if name not in given]:
+        if lacking := [c.name for c in self.columns if c.name not in given and not c.later]:
             raise refusal(where, lacking[0], "missing", f"every column of table {self.name}")
         if self.exact and (extra := sorted(given - set(self.names))):
             raise refusal(where, extra[0], "unknown", f"only columns of table {self.name}")

@@ -31,6 +31,7 @@ def summary(log: RunLog, scores: Scores, duration_s: float) -> dict[str, object]
         "slo_attainment": float(scores.on_time.sum() / due.sum()),
         "artifact_qos": float(scores.artifact_qos.mean()),
         "joint_attainment": float(scores.joint.mean()),
+        "request_attainment": float((scores.on_time / due).mean()),
         "goodput_rps": float((scores.on_time == due).sum() / duration_s),
         "ttft_p50_s": _quantile(ttft, 0.5),
         "ttft_p99_s": _quantile(ttft, 0.99),

@@ -92,10 +92,7 @@ class ShortestBatchFirst:
         if not self._batches:
             return Idle()
         if now >= self._sort_at:
-            self._batches.sort(key=self._remaining_s)
-            again = now + self._options.resort_s
-            busy = again < self._last_arrival + self._options.traffic_gap_s
-            self._sort_at = again if busy else math.inf
+            self._sort(now)
         batch = self._batches[0]
         if batch.model != self._loaded:
             self._load(batch.model)
@@ -106,9 +103,15 @@ class ShortestBatchFirst:
         return Decode(batch.model, requests, min(self._patience(now), self._sort_at - now))
 
     def record(self, work: Work, outcome: Outcome, now: float) -> None:
-        """Count tokens and forget what is finished."""
+        """Count tokens and forget what is finished.
+
+        A sort that fell due while the weights came is made up for first, with the keys of before
+        the prefill: the authors' worker sorts during its swap.
+        """
         if not isinstance(work, Prefill | Decode):
             return
+        if self._sort_at < outcome.start:
+            self._sort(outcome.start)
         skipped = {request.id for request in outcome.skipped}
         for request in work.requests:
             if request.id not in skipped:
@@ -122,6 +125,12 @@ class ShortestBatchFirst:
     def cancel(self, request: Request, now: float) -> None:
         """Forget the request, and its batch with the last one."""
         self._forget((request,))
+
+    def _sort(self, time: float) -> None:
+        self._batches.sort(key=self._remaining_s)
+        again = time + self._options.resort_s
+        busy = again < self._last_arrival + self._options.traffic_gap_s
+        self._sort_at = again if busy else math.inf
 
     def _load(self, model: str) -> None:
         self._loaded = model

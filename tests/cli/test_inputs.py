@@ -1,8 +1,12 @@
 """`aegaeon profile` and `workload`: profiles and length tables from the command line."""
 
 import pandas as pd
+import pytest
 
+from aegaeon.experiment.compose import composed
+from aegaeon.experiment.plan import arrivals_of, market_models
 from profiles.artifact_table import COLUMNS
+from tests.support.workload_rows import rows
 from workloads.lengths import LengthTable
 
 HEADER = "Request Time,Model Name,Input Length,Output Length\n"
@@ -51,3 +55,25 @@ def test_overrides_reach_the_profiler(monkeypatch, aegaeon):
     assert done.exit_code == 0
     ((overrides, out, repeats),) = seen
     assert (overrides, str(out), repeats) == (("a=1", "~local"), "x", 1)
+
+
+def test_generated_files_are_described_and_read_back_as_the_same_requests(aegaeon, tmp_path):
+    folder = tmp_path / "synth"
+    sizes = ("--count", "3,5", "--rate", "0.5", "--input-scale", "1,2", "--seed", "4")
+    done = aegaeon("workload", "generate", *sizes, "--duration", "40", "-o", str(folder))
+    assert done.exit_code == 0, done.stderr
+    names = {f"synth-{m}-0.5-{s}-1.0.csv" for m in (3, 5) for s in (1.0, 2.0)}
+    assert {path.name for path in folder.iterdir()} == names
+    path = folder / "synth-5-0.5-2.0-1.0.csv"
+    keys = ["models.count=5", "workload.duration_s=40"]
+    drawn = composed([*keys, "workload.rate_rps=0.5", "workload.input_scale=2"])
+    read = composed(["models.count=5", "workload=artifact", f"workload.path={path}"])
+    expected, found = (rows(arrivals_of(c, 4, market_models(c))) for c in (drawn, read))
+    assert [r[3:] for r in found] == [r[3:] for r in expected]
+    assert [r.model for r in found] == [r.model for r in expected]
+    assert [r.arrival for r in found] == pytest.approx([r.arrival for r in expected], abs=5.001e-4)
+    told = aegaeon("workload", "describe", str(path), "--format", "artifact")
+    assert f"requests:               {len(found)}" in told.stdout
+    refused = aegaeon("workload", "generate", "--count", "3,x", "--rate", "1", "-o", str(folder))
+    assert refused.exit_code == 2
+    assert "as 16,20" in refused.stderr

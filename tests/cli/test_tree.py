@@ -17,7 +17,7 @@ PLACES = {
     "results": "export import diff sync rehash columns",
     "profile": "measure fit roofline",
     "bench": "sim live memory kernels",
-    "workload": "lengths",
+    "workload": "lengths describe generate",
 }
 MISTAKES = [
     ("figurs", "no such command 'figurs'. Did you mean 'figures'? See `aegaeon --help`."),

@@ -40,6 +40,14 @@ def test_the_bar_counts_notes(monkeypatch):
     assert "3/12" in terminal.file.getvalue()
 
 
+def test_a_sweep_says_where_requests_were_cut_or_rows_left_out():
+    counts = ((0, None), (3, None), (7, 2))
+    rows = [dict(zip(("requests_clipped", "rows_skipped"), c, strict=True)) for c in counts]
+    _, text = closed(*[{"status": "finished", "row": row} for row in rows])
+    assert "2 of 3 runs cut requests, up to 7 (requests_clipped in their rows)" in text
+    assert "1 of 3 runs skipped rows, up to 2 (rows_skipped in their rows)" in text
+
+
 def test_runs_are_counted_by_status():
     code, text = closed({"status": "finished"}, {"status": "skipped"}, {"status": "finished"})
     assert code == 0

@@ -16,13 +16,20 @@ from workloads import FORMATS, SKEWS
 CONF = Path(__file__).parents[2] / "conf" / "workload"
 SMALL = ("models.count=4", "hardware.gpus=4", "system.prefill=1", "system.decode=3")
 TURNS = [{"from": "human", "value": "one two"}, {"from": "gpt", "value": "three"}]
+CHAT = [{"role": "user", "content": "one two"}, {"role": "assistant", "content": "three"}]
 MOONCAKE = '{"timestamp": 1500, "input_length": 5, "output_length": 6}\n'
 TRACES = {
     "artifact": "Request Time,Model Name,Input Length,Output Length\n00:00:01.000,m_1,5,6\n",
     "azure": "TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:15:46.6,5,6\n",
     "burstgpt": "Timestamp,Model,Request tokens,Response tokens\n1,GPT-4,5,6\n",
+    "bailian": MOONCAKE * 2,
+    "lmsys": json.dumps({"model": "vicuna", "conversation": CHAT * 500}),
     "mooncake": MOONCAKE * 2,
+    "servegen": "timestamp,input_tokens,output_tokens\n1.5,5,6\n",
     "sharegpt": json.dumps([{"conversations": TURNS * 500}]),
+    "splitwise": "request_id,arrival_timestamp,prompt_size,token_size\n0,1.5,5,6\n",
+    "vidur": "arrived_at,num_prefill_tokens,num_decode_tokens\n1.5,5,6\n",
+    "vllm": (json.dumps({"prompt": "one two", "output_tokens": 3}) + "\n") * 500,
 }
 
 
@@ -79,12 +86,13 @@ def test_a_trace_without_a_rate_is_called_by_its_name(trace, composed) -> None:
     assert label(config, 0) == "aegaeon, 4 models, azure, seed 0"
 
 
-def test_the_rate_is_a_traces_only_new_key() -> None:
+def test_only_traces_have_new_keys() -> None:
     """Keys are part of the hash that names a run: a market's must stay as they are."""
     common = {"name", "duration_s", "input_scale", "output_scale"}
     assert {f.name for f in fields(Market)} == common | {"rate_rps", "skew", "burstiness"}
     old = common | {"path", "format", "rate_scale", "assign"}
-    assert {f.name for f in fields(TraceWorkload)} == old | {"rate_rps"}
+    new = {"rate_rps", "start_s", "time_unit", "skip_empty"}
+    assert {f.name for f in fields(TraceWorkload)} == old | new
 
 
 def test_a_trace_without_a_file_is_told_the_key(composed) -> None:

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from aegaeon.errors import UserError
+from aegaeon.results.diff import diff
 from aegaeon.results.schema import ROWS
 
 WHERE = Path("runs/stored/fig11a.parquet")
@@ -60,7 +61,19 @@ def test_a_bad_value_is_refused_in_a_table_and_in_a_row(stored_row, column, valu
             assert part in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ROWS.names)
+LATER = [column.name for column in ROWS.columns if column.later]
+
+
+def test_a_table_older_than_a_column_has_empty_cells_that_are_not_compared(stored_row):
+    old = ROWS.frame(frame(stored_row, {}, {}).drop(columns=LATER, errors="ignore"), WHERE)
+    assert old[LATER].isna().all(axis=None)
+    values = {name: 1 if ROWS.by_name[name].type == "int" else 0.5 for name in LATER}
+    new = ROWS.frame(frame(stored_row, values, values), WHERE)
+    assert diff(new, old).ok
+    assert {cell.column for cell in diff(old, new).differing["0" * 16]} == set(LATER)
+
+
+@pytest.mark.parametrize("name", [name for name in ROWS.names if name not in LATER])
 def test_every_column_is_needed(stored_row, name):
     with pytest.raises(UserError, match=f"'{name}' is missing"):
         ROWS.frame(frame(stored_row, {}).drop(columns=name), WHERE)

@@ -100,8 +100,24 @@ def test_time_is_scaled_then_cut_and_lengths_stay_with_their_request(azure, make
         assert (request.input_tokens, request.output_tokens) == (2 * (i + 1), 3 * (i + 2))
 
 
-def test_lengths_are_clipped_at_the_models_limit(azure, make_market):
-    requests = rows(replay(azure, "azure", make_market(1, max_len=600)))
+def test_a_window_starts_in_the_traces_time_and_keeps_each_requests_model(azure, make_market):
+    models = make_market(7)
+    whole = rows(replay(azure, "azure", models, seed=2, assign="zipf"))
+    window = {"start_s": 100.0, "duration_s": 25.0, "rate_scale": 2.0}
+    part = rows(replay(azure, "azure", models, seed=2, assign="zipf", **window))
+    assert [(r.model, r.input_tokens) for r in part] == [
+        (r.model, r.input_tokens) for r in whole[100:150]
+    ]
+    assert [r.arrival for r in part[:3]] == [0.0, 0.5, 1.0]
+    with pytest.raises(UserError, match=r"^workload\.start_s: expected at most 999, the last"):
+        replay(azure, "azure", models, start_s=1000.0)
+
+
+def test_lengths_are_clipped_at_the_models_limit_and_counted(azure, make_market):
+    replayed = replay(azure, "azure", make_market(1, max_len=600))
+    requests = rows(replayed)
+    # Request i has 2i + 3 tokens: those from i = 299 do not fit.
+    assert (replayed.clipped, replayed.skipped) == (701, 0)
     assert all(r.input_tokens + r.output_tokens <= 600 for r in requests)
     assert requests[400].output_tokens == 402
     assert (requests[999].input_tokens, requests[999].output_tokens) == (1, 599)
@@ -138,6 +154,8 @@ def test_assignment_follows_popularity_and_seed(azure, make_market):
         ("output_scale", float("nan")),
         ("assign", "hash"),
         ("seed", -1),
+        ("start_s", -1.0),
+        ("start_s", float("nan")),
     ],
 )
 def test_value_out_of_range_names_its_key(azure, make_market, key, value):

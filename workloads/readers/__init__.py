@@ -1,19 +1,17 @@
-"""Readers of public traces, one a format; each returns a `Trace`."""
+"""Readers of public traces; each returns a `Trace`."""
 
 from workloads.readers.artifact import read_artifact, write_artifact_csv
-from workloads.readers.azure import read_azure
-from workloads.readers.burstgpt import read_burstgpt
-from workloads.readers.mooncake import read_mooncake
-from workloads.readers.sharegpt import estimate_tokens, read_sharegpt
+from workloads.readers.conversations import estimate_tokens, read_conversations, read_vllm
+from workloads.readers.tables import LAYOUTS, read_table
 from workloads.readers.trace import Trace
 
 __all__ = [
+    "LAYOUTS",
     "Trace",
     "estimate_tokens",
     "read_artifact",
-    "read_azure",
-    "read_burstgpt",
-    "read_mooncake",
-    "read_sharegpt",
+    "read_conversations",
+    "read_table",
+    "read_vllm",
     "write_artifact_csv",
 ]

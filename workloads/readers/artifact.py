@@ -12,7 +12,7 @@ import pandas as pd
 from aegaeon.core import Arrival
 from aegaeon.errors import UserError
 from aegaeon.files import write_text
-from workloads.readers.cells import read_csv_cells, reject, tokens
+from workloads.readers.cells import csv_cells, reject, tokens
 from workloads.readers.trace import Trace, make_trace
 
 COLUMNS = ("Request Time", "Model Name", "Input Length", "Output Length")
@@ -25,7 +25,7 @@ def read_artifact(path: Path) -> Trace:
 
     Raises `UserError` naming file, line and reason.
     """
-    cells = read_csv_cells(path, COLUMNS)
+    cells = pd.concat([*csv_cells(path, COLUMNS)] or [pd.DataFrame(columns=COLUMNS, dtype=str)])
     clock = cells["Request Time"].str.extract(_CLOCK, flags=re.ASCII)
     reject(path, cells["Request Time"], clock[0].isna().to_numpy(), "a time as HH:MM:SS.mmm")
     hours, minutes, seconds = (pd.to_numeric(clock[i]).to_numpy(np.float64) for i in range(3))
@@ -36,7 +36,7 @@ def read_artifact(path: Path) -> Trace:
         hours * 3600 + minutes * 60 + seconds,
         tokens(path, cells, "Input Length"),
         tokens(path, cells, "Output Length"),
-        cells["Model Name"].to_numpy(np.str_),
+        pd.Categorical(cells["Model Name"]),
     )
 
 

@@ -6,65 +6,99 @@ format and each complaint names the line.
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
-from typing import NoReturn
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from aegaeon.errors import UserError
+from workloads.readers.files import FAULTS, opened, unreadable
 
+CHUNK = 100_000
 MAX_TOKENS = 2**31 - 1
 
 
-def read_csv_cells(path: Path, columns: Sequence[str]) -> pd.DataFrame:
-    """Return the named columns of a CSV file; `UserError` if unreadable or one is missing."""
+def csv_cells(path: Path, columns: Sequence[str]) -> Iterator[pd.DataFrame]:
+    """Yield the named columns of a CSV file, some rows at a time, without its blank lines.
+
+    Raises `UserError` if the file is unreadable or a column is missing.
+    """
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), opened(path) as file:
             warnings.simplefilter("error", pd.errors.ParserWarning)
-            cells = pd.read_csv(
-                path, dtype=str, keep_default_na=False, skip_blank_lines=False, index_col=False
+            parts = pd.read_csv(
+                file,
+                dtype=str,
+                keep_default_na=False,
+                skip_blank_lines=False,
+                index_col=False,
+                chunksize=CHUNK,
             )
+            for cells in parts:
+                _check_columns(path, cells, columns)
+                cells.index += 2
+                yield cells.loc[(cells != "").any(axis=1), list(columns)]
     except pd.errors.EmptyDataError as error:
         raise UserError(f"{path}: is empty; expected a header and one request a line") from error
-    except (OSError, ValueError, pd.errors.ParserWarning) as error:
+    except (*FAULTS, pd.errors.ParserWarning) as error:
         unreadable(path, error)
+
+
+def header(path: Path) -> list[str]:
+    """Return the names in the first line of a CSV file; none if it has no text."""
+    try:
+        with opened(path) as file:
+            line = file.readline(1 << 16)
+        return next(csv.reader([line.decode()]), [])
+    except (*FAULTS, csv.Error) as error:
+        unreadable(path, error)
+
+
+def _check_columns(path: Path, cells: pd.DataFrame, columns: Sequence[str]) -> None:
     for column in columns:
         if column not in cells.columns:
             found = ", ".join(map(str, cells.columns))
             raise UserError(
                 f"{path}, line 1: no column {column!r}; expected {', '.join(columns)}, got {found}"
             )
-    cells.index = pd.RangeIndex(2, len(cells) + 2)
-    return cells.loc[(cells != "").any(axis=1), list(columns)]
 
 
-def read_jsonl_cells(path: Path, keys: Sequence[str]) -> pd.DataFrame:
-    """Return the named keys of one JSON object a line; `UserError` names a bad line."""
-    rows: dict[int, list[str]] = {}
+def json_lines(path: Path) -> Iterator[tuple[int, Any]]:
+    """Yield number and value of each JSON line; `UserError` names a bad line."""
     try:
-        with path.open(encoding="utf-8") as lines:
-            for number, line in enumerate(lines, start=1):
+        with opened(path) as file:
+            for number, line in enumerate(io.TextIOWrapper(file, encoding="utf-8"), start=1):
                 if line.strip():
-                    rows[number] = _json_cells(path, number, line, keys)
-    except (OSError, UnicodeDecodeError) as error:
+                    try:
+                        yield number, json.loads(line)
+                    except ValueError as error:
+                        raise UserError(
+                            f"{path}, line {number}: not valid JSON ({error}); repair it"
+                        ) from error
+    except FAULTS as error:
         unreadable(path, error)
-    return pd.DataFrame.from_dict(rows, orient="index", columns=list(keys), dtype=str)
 
 
-def _json_cells(path: Path, number: int, line: str, keys: Sequence[str]) -> list[str]:
-    try:
-        row = json.loads(line)
-    except ValueError as error:
-        raise UserError(f"{path}, line {number}: not valid JSON ({error}); repair it") from error
+def jsonl_cells(path: Path, keys: Sequence[str]) -> Iterator[pd.DataFrame]:
+    """Yield the named keys of one JSON object a line; `UserError` names a bad line."""
+    lines = json_lines(path)
+    while rows := {n: _json_cells(path, n, row, keys) for n, row in islice(lines, CHUNK)}:
+        yield pd.DataFrame.from_dict(rows, orient="index", columns=list(keys), dtype=str)
+
+
+def _json_cells(path: Path, number: int, row: object, keys: Sequence[str]) -> list[str]:
     missing = [key for key in keys if not isinstance(row, dict) or key not in row]
-    if missing:
+    if missing or not isinstance(row, dict):
         raise UserError(f"{path}, line {number}: expected an object with key {missing[0]!r}")
-    return [str(row[key]) for key in keys]
+    return ["" if row[key] is None else str(row[key]) for key in keys]
 
 
 def tokens(path: Path, cells: pd.DataFrame, column: str, minimum: int = 1) -> NDArray[np.int64]:
@@ -75,7 +109,7 @@ def tokens(path: Path, cells: pd.DataFrame, column: str, minimum: int = 1) -> ND
     return values.astype(np.int64)
 
 
-def seconds(path: Path, cells: pd.DataFrame, column: str) -> NDArray[np.float64]:
+def numbers(path: Path, cells: pd.DataFrame, column: str) -> NDArray[np.float64]:
     """Return a column of times, shape (n,), finite and >= 0; `UserError` names a bad line."""
     values = pd.to_numeric(cells[column], errors="coerce").to_numpy(dtype=np.float64)
     reject(path, cells[column], ~(np.isfinite(values) & (values >= 0)), "a time >= 0")
@@ -90,9 +124,3 @@ def reject(path: Path, column: pd.Series[str], bad: NDArray[np.bool_], expected:
             f"{path}, line {column.index[first]}: {column.name}: "
             f"expected {expected}, got {column.iloc[first]!r}; correct or remove the line"
         )
-
-
-def unreadable(path: Path, error: Exception) -> NoReturn:
-    """Raise the `UserError` for a file that cannot be opened, decoded or split into cells."""
-    reason = error.strerror if isinstance(error, OSError) else " ".join(str(error).split())
-    raise UserError(f"{path}: cannot be read ({reason}); check the path and format") from error

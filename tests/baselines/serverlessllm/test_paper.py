@@ -160,6 +160,21 @@ def test_unserved_batches_go_first_then_the_shortest_remaining():
     assert (type(work), work.model) == (Prefill, "a")
 
 
+def test_a_sort_that_falls_due_during_the_switch_counts_before_its_prefill():
+    worker = Worker()
+    worker.queue._options = ShortestBatchOptions(4, 15.0, resort_s=0.3, traffic_gap_s=100.0)
+    worker.add("a", output=500)
+    worker.add("b", output=500, tokens=200)
+    load = worker.queue.next_work(0.0)
+    assert (type(load), load.model) == (Prefill, "a")
+    # "a" is in place at 1.0, and made its first token at 1.1. Sorts fell due at 0.3, 0.6 and 0.9.
+    worker.queue.record(load, Outcome(1.0, 1.1, 1), 1.1)
+    work = worker.queue.next_work(1.1)
+    assert (type(work), work.model, work.quota) == (Decode, "a", pytest.approx(0.2))
+    worker.queue.record(work, Outcome(1.1, 1.3, 10), 1.3)
+    assert worker.queue.next_work(1.3).model == "b"
+
+
 def test_batches_hold_four_and_prefill_together():
     worker = Worker()
     for _ in range(5):
