@@ -23,7 +23,7 @@ from aegaeon.files import free_bytes
 from aegaeon.live.memory.cleanup import find_leftovers
 from aegaeon.live.memory.shared import SHARED_MEMORY
 from aegaeon.live.options import LEAST_SLAB_BYTES, LiveOptions
-from aegaeon.paths import DATA, ROOT, RUNS
+from aegaeon.paths import DATA, ROOT, RUNS, is_checkout
 from aegaeon.results.provenance import git_state
 
 _COPY_BYTES = 256 << 20
@@ -40,6 +40,9 @@ def probe(root: Path = DATA, runs: Path = RUNS) -> Facts:
     lock, extra = lock_of(packages)
     pins = exact_pins(root / "pyproject.toml", extra or "live")
     locked = read_lock(root / lock) | (pins if extra else {})
+    if not is_checkout(root):
+        # An installed package comes without the tools of its developers.
+        locked = {name: version for name, version in locked.items() if name in packages}
     available, total = _memory()
     shm = shutil.disk_usage(SHARED_MEMORY)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -60,7 +60,8 @@ def alone(options: LiveOptions | SwitchCostOptions, path: Path = _LOCK) -> Itera
             owner = os.pread(descriptor, 20, 0).decode(errors="replace").strip()
             raise UserError(
                 f"backend: a live run of process {owner or 'unknown'} uses this machine, and two "
-                f"would disturb each other; wait for its end, {_OVERRIDE}"
+                "would disturb each other; wait for its end (a sweep: hydra.launcher.n_jobs=1), "
+                f"{_OVERRIDE}"
             )
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
