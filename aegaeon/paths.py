@@ -1,23 +1,58 @@
-"""The project's folders, independent of the working directory of a checkout's command.
+"""The folders of the project: what comes with the code, and what commands read and write.
 
-A checkout keeps its results below its root. An installed package keeps them in the working
-directory, because its root is the folder of the environment's packages.
+One rule holds for relative paths. A path that a user writes, in an option or in a key, starts at
+the working directory. A folder that a user does not name lies below HOME: the folder
+`AEGAEON_HOME`, else the checkout of the repository, else the working directory.
 """
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+
+HOME_VARIABLE = "AEGAEON_HOME"
+
+
+def is_checkout(root: Path) -> bool:
+    """Return whether `root` holds the repository, not an environment's packages."""
+    return (root / "pyproject.toml").is_file() and (root / "conf").is_dir()
+
+
+def data_of(root: Path) -> Path:
+    """Return the folder with `conf`, the locks and the reference rows, for packages in `root`."""
+    return root if is_checkout(root) else root / "aegaeon" / "_data"
 
 
 def home_of(root: Path) -> Path:
-    """Return the folder for results: `root` if it is a checkout, else the working directory."""
-    return root if (root / "pyproject.toml").is_file() else Path.cwd()
+    """Return the folder for profiles, results and figures, for packages in `root`."""
+    if named := os.environ.get(HOME_VARIABLE):
+        return given(named)
+    return root if is_checkout(root) else given("")
 
 
+def given(path: str | Path) -> Path:
+    """Return a path that a user wrote as an absolute path; `~` is the user's home directory."""
+    expanded = Path(os.path.expanduser(path))
+    try:
+        return expanded.absolute()
+    except FileNotFoundError:
+        # The working directory was removed; `aegaeon` refuses to start there.
+        return expanded
+
+
+PACKAGES = ("aegaeon", "baselines", "figures", "kernels", "profiles", "workloads")
 ROOT = Path(__file__).resolve().parents[1]
+DATA = data_of(ROOT)
+CONF = DATA / "conf"
+REFERENCE = DATA / "runs" / "stored"
+
 HOME = home_of(ROOT)
-CONF = ROOT / "conf"
 RUNS = HOME / "runs"
 STORED = RUNS / "stored"
 FIGURES = HOME / "figures" / "out"
-PROFILES = ROOT / "profiles"
+PROFILES = HOME / "profiles"
+
+
+def stored_folder() -> Path:
+    """Return the folder of the stored tables: the user's own, or the reference without one."""
+    return STORED if STORED.is_dir() else REFERENCE

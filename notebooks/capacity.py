@@ -22,7 +22,7 @@ from aegaeon.errors import UserError
 from aegaeon.experiment.compose import composed
 from aegaeon.experiment.execute import execute
 from aegaeon.experiment.plan import plan
-from aegaeon.paths import ROOT
+from aegaeon.paths import stored_folder
 from aegaeon.results.store import load_stored
 from aegaeon.scoring.goodput import LEVEL, sweep
 from aegaeon.sim.occupancy import expected_active
@@ -34,7 +34,7 @@ from aegaeon.sim.occupancy import expected_active
 
 # %%
 try:
-    stored = sweep(load_stored("fig11a", ROOT / "runs" / "stored"), "fig11a")
+    stored = sweep(load_stored("fig11a", stored_folder()), "fig11a")
 except UserError as error:
     print(error)
 else:

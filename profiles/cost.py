@@ -18,7 +18,7 @@ from aegaeon.core import (
     SwitchCost,
 )
 from aegaeon.errors import UserError
-from profiles.files import FOLDER
+from profiles.files import FOLDER, folder_with
 from profiles.roofline import load_roofline, predict, rank_kv_bytes
 from profiles.store import load, profile_path
 
@@ -28,9 +28,9 @@ def cost_model(
 ) -> dict[str, ModelCost]:
     """Return the cost of each model on `device`, by the model's name.
 
-    A model type with a profile for `device` and the model's degree in `folder` (default: the
-    committed profiles) uses the profile. Any other model type uses the roofline, and `source` says
-    so. A folder without a `roofline.json` uses the committed one.
+    A model type with a profile for `device` and the model's degree in `folder` (default: the user's
+    own profiles, then the committed ones) uses the profile. Any other model type uses the roofline,
+    and `source` says so. A folder without a `roofline.json` uses the committed one.
 
     Raises:
         UserError: a profile or `roofline.json` cannot be used.
@@ -40,7 +40,8 @@ def cost_model(
     for model in models:
         nameless = replace(model, name=model.type)
         if nameless not in by_type:
-            by_type[nameless] = _cost(nameless, device, folder or FOLDER)
+            name = profile_path(Path(), device.name, model.type, model.tp)
+            by_type[nameless] = _cost(nameless, device, folder or folder_with(name))
         costs[model.name] = by_type[nameless]
     return costs
 

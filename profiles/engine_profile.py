@@ -11,7 +11,16 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from aegaeon.core import DeviceSpec, Overheads
-from profiles.files import FOLDER, SCHEMA, UNITS, check_number, read_json, unfit, write_json
+from profiles.files import (
+    FOLDER,
+    SCHEMA,
+    UNITS,
+    check_number,
+    folder_with,
+    read_json,
+    unfit,
+    write_json,
+)
 
 FILE = "engine.json"
 MEASURE = "aegaeon profile measure"
@@ -68,7 +77,7 @@ def measured_device(device: DeviceSpec, folder: Path | None = None) -> tuple[Dev
 
     A device without an engine profile is returned unchanged, without overheads.
     """
-    profile = load_engine(device.name, folder or FOLDER)
+    profile = load_engine(device.name, folder or folder_with(engine_path(Path(), device.name)))
     if profile is None:
         return device, Overheads()
     link = replace(device, pcie_bandwidth=profile.kv_bandwidth, pcie_efficiency=1.0)

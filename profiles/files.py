@@ -9,10 +9,18 @@ from typing import Any
 
 from aegaeon.errors import UserError
 from aegaeon.files import write_text
+from aegaeon.paths import PROFILES
 
 FOLDER = Path(__file__).resolve().parent
+# The folders that profiles are read from, in this order; in a checkout both are one.
+FOLDERS = (PROFILES, FOLDER)
 SCHEMA = 1
 UNITS = "s"
+
+
+def folder_with(name: Path) -> Path:
+    """Return the first of FOLDERS that has a file of this relative name, else the last."""
+    return next((folder for folder in FOLDERS if (folder / name).is_file()), FOLDER)
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import sys
+
 import click
 
 from aegaeon import __version__
 from aegaeon.cli.bench import bench
 from aegaeon.cli.figures import claims, figures
 from aegaeon.cli.machine import cluster, doctor
+from aegaeon.cli.process import prepare
 from aegaeon.cli.profile import profile
 from aegaeon.cli.results import mlflow, results
 from aegaeon.cli.run import reproduce, run, validate
-from aegaeon.cli.tree import SETTINGS, Tree, examples
+from aegaeon.cli.tree import SETTINGS, Tree, examples, report
 from aegaeon.cli.workload import workload
+from aegaeon.errors import UserError
 from aegaeon.signals import stoppable
 
 _COMMANDS = (
@@ -49,4 +53,12 @@ for _command in _COMMANDS:
 
 def main() -> int:
     """Run the command line's command; SIGTERM and Ctrl-C unwind it (aegaeon/signals.py)."""
-    return stoppable(lambda: int(cli.main(prog_name="aegaeon")))
+    try:
+        prepare()
+    except UserError as error:
+        return report(str(error))
+    try:
+        return stoppable(lambda: int(cli.main(prog_name="aegaeon")))
+    finally:
+        if sys.stdout is not None:
+            sys.stdout.flush()

@@ -8,20 +8,22 @@ from typing import Any, TypeVar
 
 import click
 
-from aegaeon.paths import HOME, ROOT, RUNS, STORED
+from aegaeon.paths import DATA, HOME, RUNS, stored_folder
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 FILE = click.Path(path_type=Path)
 
 
 def path_option(*names: str, default: Path, text: str) -> Callable[[Decorated], Decorated]:
-    """Return an option for a path of the project; help shows its default below the root."""
-    place = HOME if default.is_relative_to(HOME) else ROOT
+    """Return an option for a path of the project; help shows its default below HOME."""
+    place = next((place for place in (HOME, DATA) if default.is_relative_to(place)), Path())
     shown = str(default.relative_to(place))
     return click.option(*names, type=FILE, default=default, show_default=shown, help=text)
 
 
-stored_option = path_option("--stored", default=STORED, text="Folder of the stored tables.")
+stored_option = path_option(
+    "--stored", default=stored_folder(), text="Folder of the stored tables."
+)
 runs_option = path_option("--runs", default=RUNS, text="Folder of the run directories.")
 tracking_option = click.option(
     "--tracking", default="sqlite", help="Where MLflow is: `sqlite` or the address of a server."

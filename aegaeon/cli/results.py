@@ -9,10 +9,10 @@ from pathlib import Path
 
 import click
 
-from aegaeon.cli.options import runs_option, stored_option, tracking_option
+from aegaeon.cli.options import path_option, runs_option, stored_option, tracking_option
 from aegaeon.cli.tree import Tree, examples
 from aegaeon.errors import UserError
-from aegaeon.paths import RUNS
+from aegaeon.paths import RUNS, STORED
 
 _experiments = click.argument("names", metavar="EXPERIMENT...", nargs=-1, required=True)
 
@@ -41,7 +41,7 @@ def results() -> None:
 @_experiments
 @click.option("--replace", is_flag=True, help="Drop the stored rows that no finished run gives.")
 @runs_option
-@stored_option
+@path_option("--stored", default=STORED, text="Folder of the stored tables.")
 def export(names: tuple[str, ...], replace: bool, runs: Path, stored: Path) -> None:
     """Write the finished runs of experiments to stored tables.
 

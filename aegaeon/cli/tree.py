@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from aegaeon.errors import UserError
+from aegaeon.files import of_place
 
 SETTINGS = {"help_option_names": ["-h", "--help"], "show_default": True, "max_content_width": 100}
 USER_ERROR = 2
@@ -27,7 +28,7 @@ class Tree(click.Group):
         """Run a command and exit with the code that it returns; None counts as 0.
 
         A mistake of the user's (UserError, or arguments that click refuses) is one line on stderr
-        and exit code 2.
+        and exit code 2. So is a disk or a folder that refuses a file.
         """
         try:
             code = super().main(*args, **{**extra, "standalone_mode": False})
@@ -35,9 +36,13 @@ class Tree(click.Group):
             error.show()
             code = error.exit_code
         except click.UsageError as error:
-            code = _report(_with_hint(error))
+            code = report(_with_hint(error))
         except UserError as error:
-            code = _report(str(error))
+            code = report(str(error))
+        except OSError as error:
+            if (reason := of_place(error)) is None:
+                raise
+            code = report(reason)
         sys.exit(code or 0)
 
 
@@ -46,7 +51,8 @@ def examples(*lines: str) -> str:
     return "\n".join(("\b", "Examples:", *(f"  {line}" for line in lines)))
 
 
-def _report(message: str) -> int:
+def report(message: str) -> int:
+    """Print an error of the user's on stderr, and return the exit code."""
     click.secho(f"error: {message}", fg="red", err=True)
     return USER_ERROR
 

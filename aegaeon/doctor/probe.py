@@ -19,10 +19,11 @@ import numpy as np
 
 from aegaeon.doctor.facts import Database, Facts, Gpu
 from aegaeon.doctor.locks import exact_pins, installed, lock_of, read_lock
+from aegaeon.files import free_bytes
 from aegaeon.live.memory.cleanup import find_leftovers
 from aegaeon.live.memory.shared import SHARED_MEMORY
 from aegaeon.live.options import LEAST_SLAB_BYTES, LiveOptions
-from aegaeon.paths import ROOT, RUNS
+from aegaeon.paths import DATA, ROOT, RUNS, is_checkout
 from aegaeon.results.provenance import git_state
 
 _COPY_BYTES = 256 << 20
@@ -33,16 +34,19 @@ _GPU_QUERY = "name,driver_version,pcie.link.gen.max,pcie.link.width.max"
 _REVISION = re.compile(r"^(revision|down_revision)\s*(?::[^=]+)?=\s*[\"']([0-9a-f]+)", re.M)
 
 
-def probe(root: Path = ROOT, runs: Path = RUNS) -> Facts:
+def probe(root: Path = DATA, runs: Path = RUNS) -> Facts:
     """Return the facts of this machine and environment."""
     packages = installed()
     lock, extra = lock_of(packages)
     pins = exact_pins(root / "pyproject.toml", extra or "live")
     locked = read_lock(root / lock) | (pins if extra else {})
+    if not is_checkout(root):
+        # An installed package comes without the tools of its developers.
+        locked = {name: version for name, version in locked.items() if name in packages}
     available, total = _memory()
     shm = shutil.disk_usage(SHARED_MEMORY)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    options, git = LiveOptions(), git_state(root)
+    options, git = LiveOptions(), git_state(ROOT)
     wanted = options.cache_bytes + options.slabs * LEAST_SLAB_BYTES + _RAY_STORE_BYTES
     mode, token = ray_token(os.environ, Path.home())
     return Facts(
@@ -51,7 +55,7 @@ def probe(root: Path = ROOT, runs: Path = RUNS) -> Facts:
         lock=lock,
         locked=locked,
         live=pins,
-        runs_free=shutil.disk_usage(runs if runs.exists() else root).free,
+        runs_free=free_bytes(runs),
         memory_total=total,
         memory_available=available,
         memcpy_gbps=memcpy_gbps(),

@@ -196,10 +196,13 @@ class Tracking:
 
 @dataclass
 class Paths:
-    """Folders, relative to the checkout's root, or to the working directory without one."""
+    """Folders; empty ones are the defaults of `aegaeon.paths`.
 
-    runs: str = "runs"
-    stored: str = "runs/stored"
+    `stored` is kept for configurations that set it; commands take their option `--stored`.
+    """
+
+    runs: str = ""
+    stored: str = ""
 
 
 @dataclass

@@ -8,9 +8,7 @@ run is recorded and the sweep goes on; a signal ends the sweep.
 
 from __future__ import annotations
 
-import errno
 import os
-import shutil
 import sys
 import time
 from argparse import Namespace
@@ -34,7 +32,8 @@ from aegaeon.experiment.plan import plan
 from aegaeon.experiment.planned import Plan, Result, nominal_rate
 from aegaeon.experiment.points import Settings, settings_and_seeds
 from aegaeon.experiment.sweep import requested
-from aegaeon.paths import CONF, HOME
+from aegaeon.files import free_bytes, of_place
+from aegaeon.paths import CONF, RUNS, given
 from aegaeon.results.config_hash import config_hash
 from aegaeon.results.inputs import input_digests
 from aegaeon.results.record import open_run
@@ -42,17 +41,17 @@ from aegaeon.results.store import finished
 
 _BAR_FROM_REQUESTS = 20_000
 _ROOM_BYTES = 16 << 20
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 
 
 def resolve(path: str) -> Path:
-    """Return a configured path; relative ones start at the checkout's root, if it is one."""
-    return HOME / path
+    """Return the folder that `paths.runs` names; an empty name is the default."""
+    return given(path) if path else RUNS
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
 def _job(cfg: DictConfig) -> None:
     """Run one composed configuration, a run per seed; leave notes for the sweep's own process."""
+    notes.follow_owner()
     note: notes.Note = {"job": cfg.name, "status": "failed"}
     try:
         config = from_hydra(cfg)
@@ -82,9 +81,9 @@ def _attempt(
     """Run one seed unless it has finished before; an error becomes part of the note."""
     runs_root = resolve(config.paths.runs)
     key = config_hash(settings, inputs)
-    if finished(runs_root, config.name, key, config.keep):
-        return {"status": "skipped", "key": key}
     try:
+        if finished(runs_root, config.name, key, config.keep):
+            return {"status": "skipped", "key": key}
         _check_room(runs_root)
         with open_run(
             runs_root, config.name, settings, inputs=inputs, sweep_id=notes.sweep_id()
@@ -99,18 +98,15 @@ def _attempt(
     except UserError as error:
         return {"error": str(error), "user": True}
     except OSError as error:
-        if error.errno not in _NO_ROOM:
-            return {"error": f"{type(error).__name__}: {error}", "user": False}
-        place = error.filename or runs_root
-        return {"error": f"{place}: {error.strerror}; make room or set paths.runs", "user": True}
+        reason = of_place(error)
+        return {"error": reason or f"{type(error).__name__}: {error}", "user": reason is not None}
     except Exception as error:
         return {"error": f"{type(error).__name__}: {error}", "user": False}
 
 
 def _check_room(runs: Path) -> None:
     """Refuse a disk that is full before the work whose results it would have to take."""
-    place = next(folder for folder in (runs, *runs.parents) if folder.exists())
-    free = shutil.disk_usage(place).free
+    free = free_bytes(runs)
     if free < _ROOM_BYTES:
         raise UserError(
             f"{runs}: {free:,} bytes are free there, a run's tables and logs need at least "

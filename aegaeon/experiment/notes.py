@@ -22,14 +22,18 @@ from typing import Any
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from aegaeon.errors import UserError
 from aegaeon.files import write_text
+from aegaeon.signals import end_with
 
 Note = dict[str, Any]
 """A job's `job`, `status`, `label` and `seconds`; with `key` and `row`, or `error` and `user`."""
 
 _FOLDER = "AEGAEON_SWEEP_NOTES"
+_OWNER = "AEGAEON_SWEEP_OWNER"
 _ID = "sweep_id"
 _PER_SECOND = 4
+_kept: list[Note] = []
 
 
 def sweep_id() -> str:
@@ -38,8 +42,15 @@ def sweep_id() -> str:
 
 
 def leave(note: Note) -> None:
-    """Leave a job's note where the process that started the sweep finds it, whole or not at all."""
-    write_text(json.dumps(note), Path(os.environ[_FOLDER]) / f"{uuid.uuid4().hex}.json")
+    """Leave a job's note where the process that started the sweep finds it, whole or not at all.
+
+    On a full disk, the note of a job in the starting process stays in memory, and another
+    process's note is lost: `collected` then misses a run.
+    """
+    try:
+        write_text(json.dumps(note), Path(os.environ[_FOLDER]) / f"{uuid.uuid4().hex}.json")
+    except UserError:
+        _kept.append(note)
 
 
 @contextmanager
@@ -48,14 +59,22 @@ def collected(bar: bool, runs: int | None = None) -> Iterator[list[Note]]:
 
     With `bar`, a progress bar counts the notes up to `runs`, or without an end if that is None.
     """
-    folder = _folder()
-    for left in folder.iterdir():
-        left.unlink()
-    (folder / _ID).write_text(uuid.uuid4().hex[:12])
+    try:
+        folder = _folder()
+        for left in folder.iterdir():
+            left.unlink()
+        (folder / _ID).write_text(uuid.uuid4().hex[:12])
+    except OSError as error:
+        raise UserError(
+            f"TMPDIR: a temporary file cannot be written ({error.strerror}); make room, or set "
+            "TMPDIR to another folder"
+        ) from error
+    _kept.clear()
     notes: list[Note] = []
     with _Bar(folder, runs, disable=not bar):
         yield notes
     notes += [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
+    notes += _kept
 
 
 @cache
@@ -64,7 +83,18 @@ def _folder() -> Path:
     folder = Path(tempfile.mkdtemp(prefix="aegaeon-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     os.environ[_FOLDER] = str(folder)
+    os.environ[_OWNER] = str(os.getpid())
     return folder
+
+
+@cache
+def follow_owner() -> None:
+    """End this process if the process that started the sweep ends, unless both are one.
+
+    Workers of Hydra's launchers wait for jobs for ever after the starting process was killed.
+    """
+    if (owner := int(os.environ[_OWNER])) != os.getpid():
+        end_with(owner)
 
 
 class _Bar(Progress):

@@ -23,13 +23,13 @@ from aegaeon.errors import UserError
 from aegaeon.experiment.compose import composed
 from aegaeon.experiment.config import Config, Live
 from aegaeon.experiment.plan import plan
+from aegaeon.paths import PROFILES
 from aegaeon.policy.system import Aegaeon
 from aegaeon.results.parquet import write_table
 from aegaeon.results.provenance import cpu_model
 from profiles.engine_fit import fit_engine, fit_type
 from profiles.engine_profile import EngineProfile, save_engine
 from profiles.engine_samples import COLUMNS
-from profiles.files import FOLDER
 from profiles.store import Profile, save
 
 if TYPE_CHECKING:
@@ -64,10 +64,12 @@ def profile(
         raise UserError(f"backend: a profile is measured on backend=live, not {backend.name}")
     from aegaeon.live.preflight.fingerprint import fingerprint
     from aegaeon.live.preflight.machine import check_machine
+    from aegaeon.live.preflight.room import alone
 
     deployment = _reduced(plan(config, config.seeds[0]).deployment)
     check_machine(backend, deployment.gpus, deployment.models)
-    with tempfile.TemporaryDirectory(prefix="aegaeon-profile-") as logs, _bar(console) as begin:
+    scratch = tempfile.TemporaryDirectory(prefix="aegaeon-profile-")
+    with alone(backend), scratch as logs, _bar(console) as begin:
         from aegaeon.live.measure.profile_run import machine, run_profile
 
         found = run_profile(config.system, deployment, backend, Path(logs), repeats, _PROBES, begin)
@@ -76,7 +78,7 @@ def profile(
     samples = table(found, deployment)
     profiles, engine = fitted(samples, deployment, stamp, backend.device == "cpu")
     show(profiles, engine, console)
-    folder = out or FOLDER
+    folder = out or PROFILES
     written = [save(each, folder) for each in profiles] + [save_engine(engine, folder)]
     raw = folder / engine.device / RAW
     write_table(samples, raw)

@@ -36,6 +36,8 @@ class LiveOptions:
         restarts: the number of times that one instance may be restarted.
         stall_timeout_s: seconds without any event, while requests are open, after which a run is
             broken.
+        overcommit: start although this machine has too few cores or too little memory for the
+            instances, or runs another live run.
     """
 
     address: str = "local"
@@ -53,6 +55,7 @@ class LiveOptions:
     stall_timeout_s: float = field(default=60.0, metadata=above(0))
     on_fault: str = field(default="recover", metadata=ON_FAULT)
     restarts: int = field(default=2, metadata=at_least(0))
+    overcommit: bool = False
 
 
 @dataclass
@@ -67,6 +70,7 @@ class SwitchCostOptions:
         kv_bytes: bytes for KV.
         block_size: tokens per KV block.
         max_len: the longest request, in tokens; a model's own limit may be lower.
+        overcommit: start although this machine runs another live run.
     """
 
     device: str = field(default="cpu", metadata=one_of("cpu", "cuda"))
@@ -76,3 +80,4 @@ class SwitchCostOptions:
     kv_bytes: int = field(default=1 << 30, metadata=at_least(0))
     block_size: int = field(default=32, metadata=at_least(1))
     max_len: int = field(default=2048, metadata=at_least(2))
+    overcommit: bool = False

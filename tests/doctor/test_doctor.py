@@ -11,6 +11,7 @@ from click.testing import CliRunner
 from packaging.utils import canonicalize_name
 
 from aegaeon import doctor as command
+from aegaeon import paths
 from aegaeon.cli import cli
 from aegaeon.doctor import examine
 from aegaeon.doctor.facts import Database, Facts, Gpu, Status
@@ -162,8 +163,9 @@ def test_a_lock_is_read_for_this_platform(tmp_path) -> None:
 
 def test_all_packages_of_ours_with_plain_names_are_looked_for() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    packages = project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
-    assert {*TAKEN, "aegaeon"} == set(packages)
+    included = project["tool"]["hatch"]["build"]["targets"]["wheel"]["only-include"]
+    assert {*TAKEN, "aegaeon"} == {*included} - {"runs/stored"}
+    assert {*paths.PACKAGES} == {*included} - {"runs/stored", "conf"}
 
 
 @pytest.mark.parametrize("lock", sorted(ROOT.glob("requirements*.lock")), ids=lambda p: p.name)

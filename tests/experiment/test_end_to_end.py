@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import pytest
 import yaml
 
+from aegaeon import files
 from aegaeon.errors import UserError
 from aegaeon.experiment import hydra_job as run
 from aegaeon.experiment.points import points
@@ -26,11 +27,11 @@ SWEEP = (
 )
 
 
-def aegaeon(*arguments: str) -> subprocess.CompletedProcess[str]:
+def aegaeon(*arguments: str, folder: Path = ROOT) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "aegaeon", *arguments]
-    wide = os.environ | {"COLUMNS": "200"}
+    wide = os.environ | {"COLUMNS": "200", "PYTHONPATH": str(ROOT)}
     return subprocess.run(
-        command, cwd=ROOT, env=wide, capture_output=True, text=True, check=False, timeout=200
+        command, cwd=folder, env=wide, capture_output=True, text=True, check=False, timeout=200
     )
 
 
@@ -42,17 +43,23 @@ def logged(runs: Path) -> Counter[str]:
 
 
 def test_failed_run_is_recorded_and_the_sweep_goes_on(tmp_path) -> None:
-    first = aegaeon("run", *SWEEP, f"paths.runs={tmp_path}")
+    here = tmp_path / "here"
+    here.mkdir()
+    first = aegaeon("run", *SWEEP, "paths.runs='../ü =x,#%'", folder=here)
+    assert not list(here.iterdir())
+    runs = tmp_path / "ü =x,#%"
     assert first.returncode == 2, first.stderr
     assert "1 finished, 1 failed" in first.stderr
     assert "must use exactly hardware.gpus = 15" in first.stderr
-    assert Counter(facts["status"] for facts in records(tmp_path, "small")) == {
+    assert Counter(facts["status"] for facts in records(runs, "small")) == {
         "finished": 1,
         "failed": 1,
     }
-    assert logged(tmp_path) == {"FINISHED": 1, "FAILED": 1}
-    assert collect(tmp_path, "small")["gpus"].tolist() == [16]
-    again = aegaeon("run", *SWEEP, f"paths.runs={tmp_path}", "tracking.uri=none")
+    assert sorted(path.name for path in runs.iterdir() if path.is_dir()) == ["small"]
+    assert not (runs / "multirun.yaml").exists()
+    assert logged(runs) == {"FINISHED": 1, "FAILED": 1}
+    assert collect(runs, "small")["gpus"].tolist() == [16]
+    again = aegaeon("run", *SWEEP, f"paths.runs='{runs}'", "tracking.uri=none")
     assert again.returncode == 2
     assert "1 skipped, 1 failed" in again.stderr
 
@@ -76,7 +83,7 @@ def test_a_trace_is_one_run_by_any_path_and_another_when_it_is_edited(tmp_path) 
 
 def test_a_full_disk_is_refused_before_the_run(tmp_path, monkeypatch) -> None:
     full = SimpleNamespace(free=1_000)
-    monkeypatch.setattr(run.shutil, "disk_usage", lambda _: full)
+    monkeypatch.setattr(files.shutil, "disk_usage", lambda _: full)
     with pytest.raises(UserError, match=r"1,000 bytes are free there.*set paths.runs"):
         run._check_room(tmp_path / "new" / "runs")
 

@@ -71,8 +71,22 @@ def test_what_is_ignored_stays_so():
         signal.signal(signal.SIGINT, before)
 
 
+def test_a_process_ends_with_its_owner():
+    script = "import subprocess; subprocess.run({})"
+    watched = "import os, sys, time; from aegaeon.signals import end_with; end_with({}); {}"
+    say = "print('watching', flush=True); time.sleep(30)"
+    inner = [sys.executable, "-c", watched.format("os.getppid()", say)]
+    mine = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", script.format(inner)]
+    with subprocess.Popen(command, env=mine, stdout=subprocess.PIPE, text=True) as owner:
+        assert owner.stdout.readline() == "watching\n"
+        owner.kill()
+        # The pipe ends when no process holds it.
+        assert owner.stdout.read() == ""
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("number", BOTH)
+@pytest.mark.parametrize("number", [*BOTH, signal.SIGKILL])
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_a_stopped_sweep_ends_with_its_workers(number, jobs, tmp_path):
     command = [
@@ -98,11 +112,12 @@ def test_a_stopped_sweep_ends_with_its_workers(number, jobs, tmp_path):
         while not list(tmp_path.glob("fig11a/*/run.json")) and time.monotonic() < until:
             time.sleep(0.1)
         run.send_signal(number)
-        assert run.wait(20) == 128 + number
+        killed = number == signal.SIGKILL
+        assert run.wait(20) == (-number if killed else 128 + number)
         said = run.stderr.read()
-    assert said.splitlines()[-1] == f"stopped by {number.name}"
+    assert killed or said.splitlines()[-1] == f"stopped by {number.name}"
     assert "Traceback" not in said
-    time.sleep(0.5)
+    time.sleep(2 if killed else 0.5)
     assert not [p for p in Path("/proc").glob("[0-9]*") if marked(p, str(tmp_path).encode())]
 
 

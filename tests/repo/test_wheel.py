@@ -4,21 +4,12 @@ import os
 import subprocess
 import sys
 import zipfile
-from pathlib import Path
 
 import pytest
 
-from aegaeon.paths import ROOT, home_of
+from aegaeon.paths import ROOT
 
 RUN = ("run", "models.count=2", "workload.duration_s=5", "tracking.uri=none", "~local")
-
-
-def test_results_of_a_checkout_lie_in_it_and_others_in_the_working_directory(
-    tmp_path, monkeypatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert home_of(ROOT) == ROOT
-    assert home_of(tmp_path / "site-packages") == Path.cwd()
 
 
 @pytest.mark.slow
@@ -30,11 +21,21 @@ def test_an_installed_package_writes_to_the_working_directory(tmp_path) -> None:
     with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
         wheel.extractall(site)
     before = {path for path in site.rglob("*") if path.suffix != ".pyc"}
-    command = [sys.executable, "-m", "aegaeon", *RUN]
     environment = os.environ | {"PYTHONPATH": str(site), "PYTHONDONTWRITEBYTECODE": "1"}
-    done = subprocess.run(
-        command, cwd=here, env=environment, capture_output=True, text=True, timeout=120, check=False
-    )
-    assert done.returncode == 0, done.stderr
+
+    def aegaeon(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "aegaeon", *arguments]
+        return subprocess.run(
+            command, cwd=here, env=environment, capture_output=True, text=True, check=False
+        )
+
+    for command in (RUN, ("figures", "fig11a"), ("claims",), ("results", "export", "adhoc")):
+        done = aegaeon(*command)
+        assert done.returncode == 0, done.stderr
     assert len(list(here.glob("runs/adhoc/*/run.json"))) == 1
+    assert (here / "figures" / "out" / "fig11a.pdf").is_file()
+    assert (here / "runs" / "stored" / "adhoc.parquet").is_file()
+    refused = aegaeon("profile", "roofline")
+    assert refused.returncode == 2
+    assert "installed packages; name a folder of your own" in refused.stderr
     assert {path for path in site.rglob("*") if path.suffix != ".pyc"} == before

@@ -42,24 +42,26 @@ class LiveBackend:
         """Serve the arrivals at their times and score; logs go below `folder`."""
         from aegaeon.live.auth import use_auth
         from aegaeon.live.preflight.machine import check_machine
+        from aegaeon.live.preflight.room import alone
 
         options, deployment = self._options, planned.deployment
         check_machine(options, deployment.gpus, deployment.models)
         use_auth(options.auth)
-        from aegaeon.live.backend import run_live
+        with alone(options):
+            from aegaeon.live.backend import run_live
 
-        log = run_log(
-            run_live(
-                planned.config.system,
-                deployment,
-                planned.fleet,
-                planned.arrivals,
-                options,
-                folder,
-                planned.seed,
-                progress,
+            log = run_log(
+                run_live(
+                    planned.config.system,
+                    deployment,
+                    planned.fleet,
+                    planned.arrivals,
+                    options,
+                    folder,
+                    planned.seed,
+                    progress,
+                )
             )
-        )
         result = scored(planned, log)
         extra = {"pool": pool_table(log.pool), "costs": costs_table(log.costs)}
         return Result(result.row | {"source": "live"}, {**result.tables, **extra})

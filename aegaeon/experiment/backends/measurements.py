@@ -66,12 +66,14 @@ class SwitchCostMeasurement:
     ) -> Result:
         """Measure every way to get ready; logs go below `folder`."""
         from aegaeon.live.preflight.machine import check_machine
+        from aegaeon.live.preflight.room import alone
 
         models = planned.deployment.models
         check_machine(self._options, 1, models)
-        from aegaeon.live.measure.switch_cost.run import switch_costs
+        with alone(self._options):
+            from aegaeon.live.measure.switch_cost.run import switch_costs
 
-        stages = switch_costs(models, self._options, folder)
+            stages = switch_costs(models, self._options, folder)
         row = settings(planned) | NOTHING_SERVED
         row |= {"source": "live", "system": "switch_cost", "gpus": 1}
         return Result(row, {"stages": stages_table(stages)})

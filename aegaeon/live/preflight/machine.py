@@ -13,6 +13,7 @@ from aegaeon.live.options import LiveOptions, SwitchCostOptions
 from aegaeon.live.preflight.checks import check_shared_memory
 from aegaeon.live.preflight.fingerprint import ABSENT, Fingerprint, fingerprint
 from aegaeon.live.preflight.pins import LIVE, required
+from aegaeon.live.preflight.room import check_room
 
 _ANSWER_S = 5.0
 
@@ -20,10 +21,11 @@ _ANSWER_S = 5.0
 def check_machine(
     options: LiveOptions | SwitchCostOptions, devices: int, models: Sequence[ModelSpec]
 ) -> None:
-    """Raise UserError if packages, CUDA devices or shared memory are missing.
+    """Raise UserError if packages, CUDA devices, cores or memory are missing.
 
-    A run on this machine alone needs `devices` devices and shared memory here; the shared memory of
-    crashed runs is removed first. A run on a cluster needs an answer from the cluster's address.
+    A run on this machine alone needs `devices` devices, and cores and memory for as many processes;
+    the shared memory of crashed runs is removed first. A run on a cluster needs an answer from the
+    cluster's address.
     """
     here = fingerprint()
     check_packages(here)
@@ -33,6 +35,8 @@ def check_machine(
     if not isinstance(options, LiveOptions):
         return
     if local:
+        if not options.overcommit:
+            check_room(options, devices)
         remove_leftovers()
         check_shared_memory(models, options)
     else:

@@ -9,9 +9,9 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from aegaeon.paths import ROOT
+from aegaeon.paths import DATA
 
-PROJECT = ROOT / "pyproject.toml"
+PROJECT = DATA / "pyproject.toml"
 LIVE = ("live", "live-cuda")
 
 
