@@ -23,6 +23,7 @@ from aegaeon.results import provenance
 from aegaeon.results.config_hash import VERSION, config_hash, jsonable
 from aegaeon.results.parquet import write_table
 from aegaeon.results.schema import ROWS
+from aegaeon.results.secrets import without_secrets
 
 RUN_FILE = "run.json"
 Status = Literal["running", "finished", "failed"]
@@ -135,8 +136,8 @@ def read_record(path: Path) -> dict[str, Any]:
 
 
 def write_record(facts: Mapping[str, Any], directory: Path) -> None:
-    """Write a `run.json` in one step."""
-    text = json.dumps(facts, indent=1, allow_nan=False)
+    """Write a `run.json` in one step, without passwords."""
+    text = json.dumps(without_secrets(facts), indent=1, allow_nan=False)
     write_text(text + "\n", directory / RUN_FILE)
 
 
