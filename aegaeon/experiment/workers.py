@@ -25,11 +25,12 @@ Jobs = Sequence[Sequence[str]]
 @contextmanager
 def surviving() -> Iterator[None]:
     """Let the joblib launcher go on after the death of a worker. Hydra has no hook for that."""
+    before = JoblibLauncher.launch
     JoblibLauncher.launch = _go_on
     try:
         yield
     finally:
-        JoblibLauncher.launch = _launch
+        JoblibLauncher.launch = before
 
 
 def _go_on(launcher: JoblibLauncher, job_overrides: Jobs, initial_job_idx: int) -> list[JobReturn]:

@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+import shlex
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 _MASK = "***"
+_SECRET = r"(?:password|passwd|secret|api_?key|access_key|auth_token|access_token)"
+_SECRET_KEY = re.compile(rf"{_SECRET}$", re.IGNORECASE)
 _IN_ADDRESS = re.compile(r"(://[^/\s:@\"']*):[^/\s@\"']+@")
-_SECRET = r"[\w.]*(?:password|passwd|secret|api_?key|access_key|auth_token|access_token)"
-_SECRET_KEY = re.compile(_SECRET, re.IGNORECASE)
-# As on a command line: `a.password=x`, `'a.password=x y'`, `token='x y'`.
-_ASSIGNED = re.compile(
-    rf"(')?({_SECRET}=)(\"[^\"]*\"|'[^']*'|(?(1)[^']*|[^\s'\"]+))", re.IGNORECASE
-)
+_ASSIGNED = re.compile(rf"({_SECRET}=)(\"[^\"]*\"|'[^']*'|[^\s'\"]+)", re.IGNORECASE)
 
 
 def masked(text: str) -> str:
     """Return `text` without the password of an address, and without values of secret keys."""
-    return _ASSIGNED.sub(rf"\1\2{_MASK}", _IN_ADDRESS.sub(rf"\1:{_MASK}@", text))
+    return _ASSIGNED.sub(rf"\1{_MASK}", _IN_ADDRESS.sub(rf"\1:{_MASK}@", text))
+
+
+def masked_command(words: Sequence[str]) -> str:
+    """Return a command as text; what follows a secret key's `=` in a word is masked."""
+    return shlex.join([_masked_word(word) for word in words])
+
+
+def _masked_word(word: str) -> str:
+    key, equals, _ = word.partition("=")
+    return f"{key}={_MASK}" if equals and _SECRET_KEY.search(key) else masked(word)
 
 
 def without_secrets(value: Any) -> Any:  # noqa: ANN401
@@ -31,5 +39,5 @@ def without_secrets(value: Any) -> Any:  # noqa: ANN401
 
 
 def _under(name: str, value: Any) -> Any:  # noqa: ANN401
-    secret = isinstance(value, str) and value and _SECRET_KEY.fullmatch(name)
+    secret = isinstance(value, str) and value and _SECRET_KEY.search(name)
     return _MASK if secret else without_secrets(value)

@@ -7,6 +7,7 @@ from rich.console import Console
 
 from aegaeon.errors import UserError
 from aegaeon.experiment import hydra_job, notes, summary
+from aegaeon.results.mlflow.tracker import Outcome
 
 PLACE = {"job": "e", "runs": "runs", "tracking": "none"}
 
@@ -73,10 +74,15 @@ def test_a_single_run_shows_its_measures():
 @pytest.mark.parametrize("count", [1, 2])
 def test_mlflow_is_synced_once_per_experiment(count, monkeypatch):
     seen = []
-    monkeypatch.setattr(summary, "sync_command", lambda *given, sweep_id: seen.append(sweep_id))
+
+    def sync(*given, sweep_id, console):
+        seen.append(sweep_id)
+        return Outcome(1, ())
+
+    monkeypatch.setattr(summary, "sync_command", sync)
     with notes.collected(bar=False):
         closed(*[{**PLACE, "status": "finished"}] * count)
-        assert seen == [notes.sweep_id() if count > 1 else ""]
+        assert seen == [notes.sweep_id()]
 
 
 def test_the_report_comes_before_mlflow_and_survives_it(monkeypatch, tmp_path):

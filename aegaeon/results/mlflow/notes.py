@@ -1,4 +1,4 @@
-"""Descriptions that MLflow shows beside experiments, sweeps and runs, in Markdown."""
+"""Descriptions that MLflow shows with experiments, sweeps and runs, in Markdown."""
 
 from __future__ import annotations
 

@@ -12,13 +12,12 @@ from typing import Any
 
 from aegaeon.results.mlflow import notes
 from aegaeon.results.mlflow.entry import Entry
-from aegaeon.results.mlflow.sweeps import SWEEP_TAG
+from aegaeon.results.mlflow.sweeps import BY_MODELS, SWEEP_TAG
 from aegaeon.results.mlflow.values import OVER_TIME
 from aegaeon.results.schema import ROWS
 
 TABLE, CHARTS = "aegaeon", "aegaeon-charts"
 TAG = "mlflow.sharedViewState."
-_SECTION = "aegaeon"
 _MEASURES = (
     *("slo_attainment", "joint_attainment", "goodput_rps"),
     *("ttft_p99_s", "tbt_p99_s", "switches", "failed"),
@@ -29,7 +28,9 @@ _FIRST = ("attributes.`Run Name`", "runDateAndNestInfo")
 
 def tags(experiment: str, entries: Sequence[Entry]) -> dict[str, str]:
     """Return the tags of an experiment: its description, its kind and its saved views."""
-    views = {TABLE: _table(_varied(entries)), CHARTS: _all_charts(entries)}
+    table = _table(_varied(entries))
+    series = sorted({name for entry in entries for name in _series_names(entry)})
+    views = {TABLE: table, CHARTS: _sweeps(series) if series else table}
     return {
         "mlflow.note.content": notes.of_experiment(experiment),
         "mlflow.experimentKind": "custom_model_development",
@@ -67,22 +68,33 @@ def _table(varied: Sequence[str]) -> dict[str, Any]:
         "useGroupedValuesInCharts": False,
         "selectedColumns": columns,
         "columnOrder": [*_FIRST, *columns],
-        "columnWidths": {_FIRST[0]: 330},
+        "columnWidths": {_FIRST[0]: 420},
         "runsHiddenMode": "SHOW_ALL",
+        **_charts(_of_runs(varied), "SLO attainment of runs"),
     }
 
 
-def _all_charts(entries: Sequence[Entry]) -> dict[str, Any]:
-    """Return charts of runs and of sweeps; an order by a metric puts both on one level."""
-    numbers = [name for name in _varied(entries) if ROWS.by_name[name].type != "str"]
-    series = sorted({name for entry in entries for name in _series_names(entry)})
+def _sweeps(series: Sequence[str]) -> dict[str, Any]:
+    """Return the curves of the sweeps, a line per system."""
+    title = "SLO attainment against models"
     return {
-        "orderByKey": f"metrics.`{_ATTAINMENT}`",
-        "orderByAsc": False,
+        "searchFilter": "tags.kind = 'sweep'",
         "runsHiddenMode": "SHOW_ALL",
-        "runListHidden": True,
-        "compareRunCharts": _charts(numbers, series),
-        "compareRunSections": [_section()],
+        **_charts([_line("attainment_by_models", series)], title),
+    }
+
+
+def _charts(charts: Sequence[Mapping[str, Any]], title: str) -> dict[str, Any]:
+    """Return the state of the page of charts: ours come first, MLflow's own are folded."""
+    folded = dict.fromkeys(("Model metrics", BY_MODELS), False)
+    sections = [
+        {"uuid": name, "name": name, "display": display}
+        | {"isReordered": False, "deleted": False, "isGenerated": False}
+        for name, display in {title: True, **folded}.items()
+    ]
+    return {
+        "compareRunCharts": [{**chart, "metricSectionId": title} for chart in charts],
+        "compareRunSections": sections,
         "isAccordionReordered": True,
         "hideEmptyCharts": True,
     }
@@ -103,44 +115,29 @@ def _series_names(entry: Entry) -> Sequence[str]:
     return [] if entry.tags.get("kind") != "sweep" else list(entry.series())
 
 
-def _charts(numbers: Sequence[str], series: Sequence[str]) -> list[Mapping[str, Any]]:
-    """Return one chart of the attainment by models, one by each varied number, one over time."""
-    lines = {
-        "attainment against models, mean of the seeds (rows of sweeps)": series,
-        "attainment of the requests that arrived at a time (step: s)": [OVER_TIME],
-    }
-    charts: list[dict[str, Any]] = [
-        _chart("LINE", title, metricKey=names[0], selectedMetricKeys=list(names))
-        for title, names in lines.items()
-        if names
-    ]
-    charts[-1:-1] = [
-        _chart(
-            "SCATTER",
-            f"attainment against {name}, each run",
-            xaxis={"key": name, "type": "METRIC"},
-            yaxis={"key": _ATTAINMENT, "type": "METRIC"},
-        )
-        for name in numbers
-        if name != "seed"
-    ]
-    return charts
+def _of_runs(varied: Sequence[str]) -> list[dict[str, Any]]:
+    """Return a chart of the attainment by each number that varies, and one over time."""
+    numbers = [n for n in varied if ROWS.by_name[n].type != "str" and n != "seed"]
+    return [*(_scatter(name) for name in numbers), _line("over_time", [OVER_TIME])]
 
 
-def _chart(kind: str, title: str, **more: Any) -> dict[str, Any]:  # noqa: ANN401
+def _scatter(name: str) -> dict[str, Any]:
+    axes = {"xaxis": {"key": name, "type": "METRIC"}, "yaxis": {"key": _ATTAINMENT}}
+    axes["yaxis"]["type"] = "METRIC"
+    return {**_chart("SCATTER", name), **axes, "runsCountToCompare": 1000}
+
+
+def _line(name: str, metrics: Sequence[str]) -> dict[str, Any]:
     return {
-        "type": kind,
-        "uuid": title,
-        "metricSectionId": _SECTION,
-        "displayName": title,
-        "isGenerated": False,
-        "deleted": False,
-        "runsCountToCompare": 1000,
-        **more,
-        **({"xAxisKey": "step", "useGlobalXaxisKey": False} if kind == "LINE" else {}),
+        **_chart("LINE", name),
+        "metricKey": metrics[0],
+        "selectedMetricKeys": list(metrics),
+        "xAxisKey": "step",
+        "useGlobalXaxisKey": False,
+        "lineSmoothness": 0,
+        "useGlobalLineSmoothing": False,
     }
 
 
-def _section() -> dict[str, Any]:
-    shown = {"display": True, "isReordered": False, "deleted": False, "isGenerated": False}
-    return {"uuid": _SECTION, "name": "SLO attainment", **shown}
+def _chart(kind: str, name: str) -> dict[str, Any]:
+    return {"type": kind, "uuid": f"aegaeon-{name}", "isGenerated": False, "deleted": False}

@@ -97,9 +97,7 @@ def test_runs_reach_a_server_whole_and_a_server_that_dies_leaves_none_running(
         fill(writer, run_id, entry)
 
     monkeypatch.setattr(ServerWriter, "_fill", dying)
-    with pytest.raises(
-        UserError, match=f"MLflow failed.*sync --tracking {server.uri}"
-    ):
+    with pytest.raises(UserError, match=f"MLflow failed.*sync --tracking {server.uri}"):
         sync(server, tmp_path)
     monkeypatch.setattr(ServerWriter, "_fill", fill)
     server.start()

@@ -1,6 +1,7 @@
 import io
 import multiprocessing
 import shutil
+import sqlite3
 import subprocess
 import sys
 from dataclasses import replace
@@ -227,17 +228,24 @@ def test_an_entry_that_the_tables_refuse_is_named_and_the_others_are_logged(data
     assert [r.info.run_name for r in logged(database)[1]] == ["a", "c"]
 
 
-def test_a_rebuilt_database_has_the_present_runs_only(database, run, tmp_path):
-    gone = run(1)
-    sync(database)
-    shutil.rmtree(gone)
-    run(2)
-    quiet = Console(file=io.StringIO())
-    assert sync_command([], database.parent, "sqlite", rebuild=True, console=quiet).new == 1
-    assert [r.info.run_name[-6:] for r in logged(database)[1]] == ["seed 2"]
-    assert (tmp_path / "runs" / "mlflow.db.old").exists()
+def test_a_rebuilt_database_has_the_present_runs_only(
+    database, empty_database, run, tmp_path, monkeypatch
+):
+    from aegaeon.results.mlflow.writers import opened
+
+    # As a migration takes seconds, a copy stands for the new database.
+    monkeypatch.setattr(opened, "make_database", lambda new, _: shutil.copy(empty_database, new))
+    with sqlite3.connect(database) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = 'old'")
+    run(1)
+    out = Console(file=io.StringIO(), width=200)
+    with pytest.raises(UserError, match=r"another MLflow version.*aegaeon results sync --rebuild"):
+        sync(database)
+    assert sync_command([], database.parent, "sqlite", rebuild=True, console=out).new == 1
+    assert [r.info.run_name[-6:] for r in logged(database)[1]] == ["seed 1"]
+    assert f"{database}.old: the database as it was" in out.file.getvalue().replace("\n", "")
     with pytest.raises(UserError, match="--rebuild: only a database of this machine"):
-        sync_command([], tmp_path, "http://head:5000", rebuild=True, console=quiet)
+        sync_command([], tmp_path, "http://head:5000", rebuild=True, console=out)
 
 
 def test_mlflow_is_not_imported_before_it_is_needed():

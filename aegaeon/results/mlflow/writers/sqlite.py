@@ -86,8 +86,8 @@ class SqliteWriter(ServerWriter):
             session.execute(delete(inputs).where(inputs.destination_id.in_(run_ids)))
 
     def refuses(self, error: Exception) -> bool:
-        """Return whether the tables refuse the values of an entry."""
-        return isinstance(error, _FAULTS_OF_ENTRIES)
+        """Return whether the tables refuse the values of an entry; MLflow wraps such errors."""
+        return any(isinstance(e, _FAULTS_OF_ENTRIES) for e in (error, error.__context__))
 
     def _datasets(self, session: Session, place: Experiment) -> dict[tuple[str, str], str]:
         """Return the ids of the experiment's datasets, by name and digest."""
