@@ -142,7 +142,8 @@ def _insert(
         known |= writer.insert(place, chunk, known)
         return []
     except Exception as error:
-        if not writer.refuses(error) and not isinstance(error, KeyError):
+        # The first kinds come from an entry whose parent or table cannot be read.
+        if not isinstance(error, (KeyError, TypeError, ValueError)) and not writer.refuses(error):
             raise
         if len(chunk) == 1:
             return [f"{chunk[0].name} is not logged ({masked(first_line(error))})"]

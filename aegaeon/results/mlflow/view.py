@@ -70,7 +70,7 @@ def _table(varied: Sequence[str]) -> dict[str, Any]:
         "columnOrder": [*_FIRST, *columns],
         "columnWidths": {_FIRST[0]: 420},
         "runsHiddenMode": "SHOW_ALL",
-        **_charts(_of_runs(varied), "SLO attainment of runs"),
+        **_charts(_of_runs(varied), "SLO attainment of runs", columns=2, cardHeight=420),
     }
 
 
@@ -80,18 +80,23 @@ def _sweeps(series: Sequence[str]) -> dict[str, Any]:
     return {
         "searchFilter": "tags.kind = 'sweep'",
         "runsHiddenMode": "SHOW_ALL",
-        **_charts([_line("attainment_by_models", series)], title),
+        "runListHidden": True,
+        **_charts([_line("attainment_by_models", series)], title, columns=1, cardHeight=560),
     }
 
 
-def _charts(charts: Sequence[Mapping[str, Any]], title: str) -> dict[str, Any]:
-    """Return the state of the page of charts: ours come first, MLflow's own are folded."""
+def _charts(charts: Sequence[Mapping[str, Any]], title: str, **size: int) -> dict[str, Any]:
+    """Return the state of the page of charts: ours come first, MLflow's own are folded.
+
+    `size` are the columns of our section, and the height of its charts in pixels.
+    """
     folded = dict.fromkeys(("Model metrics", BY_MODELS), False)
     sections = [
         {"uuid": name, "name": name, "display": display}
         | {"isReordered": False, "deleted": False, "isGenerated": False}
         for name, display in {title: True, **folded}.items()
     ]
+    sections[0] |= size
     return {
         "compareRunCharts": [{**chart, "metricSectionId": title} for chart in charts],
         "compareRunSections": sections,

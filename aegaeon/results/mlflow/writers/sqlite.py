@@ -19,7 +19,7 @@ from aegaeon.results.mlflow.writers.base import RUN_KEY, Found, Known, log_artif
 from aegaeon.results.mlflow.writers.server import ServerWriter
 from aegaeon.results.mlflow.writers.sqlite_rows import OF_RUN, Rows
 
-_FAULTS_OF_ENTRIES = (DataError, IntegrityError, UnicodeError, TypeError, ValueError)
+_FAULTS_OF_ENTRIES = (DataError, IntegrityError, UnicodeError)
 
 
 def make_database(database: Path, artifacts: Path) -> None:
