@@ -9,43 +9,56 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from functools import partial
+from typing import Any
 
+from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus
-from hydra_plugins.hydra_joblib_launcher.joblib_launcher import JoblibLauncher
 
 from aegaeon.experiment import notes
 
-_launch = JoblibLauncher.launch
 Jobs = Sequence[Sequence[str]]
+Launch = Callable[[Jobs, int], Sequence[JobReturn]]
+_JOBLIB = "hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher"
 
 
 @contextmanager
 def surviving() -> Iterator[None]:
     """Let the joblib launcher go on after the death of a worker. Hydra has no hook for that."""
-    before = JoblibLauncher.launch
-    JoblibLauncher.launch = _go_on
+    launcher = launcher_class()
+    before = launcher.launch
+
+    def launch(self: object, job_overrides: Jobs, initial_job_idx: int) -> Sequence[JobReturn]:
+        return _go_on(partial(before, self), job_overrides, initial_job_idx)
+
+    launcher.launch = launch
     try:
         yield
     finally:
-        JoblibLauncher.launch = before
+        launcher.launch = before
 
 
-def _go_on(launcher: JoblibLauncher, job_overrides: Jobs, initial_job_idx: int) -> list[JobReturn]:
+def launcher_class() -> Any:  # noqa: ANN401
+    """Return the class that Hydra instantiates. An import may give another object of its name."""
+    return Plugins.instance().class_name_to_class[_JOBLIB]
+
+
+def _go_on(launch: Launch, job_overrides: Jobs, initial_job_idx: int) -> list[JobReturn]:
     """Launch the jobs as the joblib launcher does; a job without a worker returns NaN."""
     returned = {number: _nothing(job) for number, job in enumerate(job_overrides)}
     left = list(returned)
     while left:
-        done, broken = _attempt(launcher, job_overrides, left, initial_job_idx)
+        done, broken = _attempt(launch, job_overrides, left, initial_job_idx)
         returned |= done
         if broken is None:
             break
         begun, ended = ({left[number - initial_job_idx] for number in m} for m in notes.marks())
         # Workers that die before they begin a job would do so for ever.
         for number in sorted(begun - ended) or left:
-            done, broken = _attempt(launcher, job_overrides, [number], initial_job_idx)
+            done, broken = _attempt(launch, job_overrides, [number], initial_job_idx)
             returned |= done
             if broken is not None:
                 notes.leave(_death(job_overrides[number], broken))
@@ -54,12 +67,12 @@ def _go_on(launcher: JoblibLauncher, job_overrides: Jobs, initial_job_idx: int) 
 
 
 def _attempt(
-    launcher: JoblibLauncher, jobs: Jobs, chosen: Sequence[int], first: int
+    launch: Launch, jobs: Jobs, chosen: Sequence[int], first: int
 ) -> tuple[dict[int, JobReturn], BrokenProcessPool | None]:
     """Launch the chosen jobs; return what they returned, or the death of a worker."""
     notes.marks()
     try:
-        returns = _launch(launcher, [jobs[number] for number in chosen], first)
+        returns = launch([jobs[number] for number in chosen], first)
     except BrokenProcessPool as error:
         return {}, error
     return dict(zip(chosen, returns, strict=True)), None

@@ -9,7 +9,6 @@ from collections import Counter
 
 import pytest
 from hydra.core.utils import JobReturn, JobStatus
-from hydra_plugins.hydra_joblib_launcher.joblib_launcher import JoblibLauncher
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from aegaeon.experiment import hydra_job, notes, workers
@@ -26,7 +25,7 @@ class Pool:
         self.fatal = fatal
         self.ended = Counter()
 
-    def launch(self, launcher, jobs, first):
+    def launch(self, jobs, first):
         returned = []
         for position, (job,) in enumerate(jobs):
             number = int(job.partition("=")[2])
@@ -40,18 +39,19 @@ class Pool:
         return returned
 
 
-def survived(fatal, monkeypatch):
-    pool = Pool(fatal)
-    monkeypatch.setattr(workers, "_launch", pool.launch)
-    launch = JoblibLauncher.launch
+def survived(launch, monkeypatch):
+    launcher = workers.launcher_class()
+    monkeypatch.setattr(launcher, "launch", lambda _, jobs, first: launch(jobs, first))
+    before = launcher.launch
     with notes.collected(bar=False) as left, workers.surviving():
-        returned = JoblibLauncher.launch(JoblibLauncher(), JOBS, 7)
-    assert JoblibLauncher.launch is launch
-    return pool, [job.return_value for job in returned], left
+        returned = launcher().launch(JOBS, 7)
+    assert launcher.launch is before
+    return [job.return_value for job in returned], left
 
 
 def test_the_jobs_that_kill_are_named_and_the_others_end_once(monkeypatch):
-    pool, values, left = survived(FATAL, monkeypatch)
+    pool = Pool(FATAL)
+    values, left = survived(pool.launch, monkeypatch)
     assert pool.ended == Counter(set(range(6)) - FATAL)
     assert [n for n, value in enumerate(values) if math.isnan(value)] == sorted(FATAL)
     assert sorted(note["error"].partition(":")[0] for note in left) == [
@@ -62,17 +62,15 @@ def test_the_jobs_that_kill_are_named_and_the_others_end_once(monkeypatch):
 
 
 def test_a_sweep_without_deaths_returns_what_its_jobs_return(monkeypatch):
-    _, values, left = survived(set(), monkeypatch)
+    values, left = survived(Pool(set()).launch, monkeypatch)
     assert (values, left) == (list(range(6)), [])
 
 
 def test_a_pool_that_starts_no_job_ends(monkeypatch):
-    def launch(launcher, jobs, first):
+    def launch(jobs, first):
         raise TerminatedWorkerError("no memory")
 
-    monkeypatch.setattr(workers, "_launch", launch)
-    with notes.collected(bar=False) as left, workers.surviving():
-        JoblibLauncher.launch(JoblibLauncher(), JOBS, 0)
+    _, left = survived(launch, monkeypatch)
     assert len(left) == len(JOBS)
 
 

@@ -24,9 +24,7 @@ from aegaeon.results.mlflow.once import not_shown, replaced
 from aegaeon.results.secrets import masked
 
 if TYPE_CHECKING:
-    from mlflow.entities import Experiment
-
-    from aegaeon.results.mlflow.writers.base import Found, Writer
+    from aegaeon.results.mlflow.writers.base import Found, Place, Writer
 
 _LOCK_SECONDS = 300
 
@@ -135,7 +133,7 @@ class Tracker:
 
 
 def _insert(
-    writer: Writer, place: Experiment, chunk: Sequence[Entry], known: dict[str, Found]
+    writer: Writer, place: Place, chunk: Sequence[Entry], known: dict[str, Found]
 ) -> list[str]:
     """Insert entries, and add them to `known`; return a sentence per entry that is refused."""
     try:

@@ -15,6 +15,7 @@ from aegaeon.results.mlflow.entry import Entry
 
 RUN_KEY = "run_key"
 Item = TypeVar("Item")
+Place = Experiment
 
 
 class Found(NamedTuple):
