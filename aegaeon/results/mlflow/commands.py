@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.progress import Progress
@@ -102,7 +103,7 @@ def _figures(experiment: str) -> list[Path]:
     return [path for path in drawn if experiment.startswith(path.stem)]
 
 
-def _readable(folder: Path) -> tuple[list[Mapping[str, object]], list[str]]:
+def _readable(folder: Path) -> tuple[list[dict[str, Any]], list[str]]:
     """Return the records below `folder`, and a sentence per record that cannot be read."""
     records, problems = [], []
     for path in sorted(folder.glob(f"*/{RUN_FILE}")):
@@ -134,7 +135,8 @@ def _named(outcome: Outcome, console: Console) -> Outcome:
 
 
 def _log(work: Work, tracker: Tracker, console: Console) -> Outcome:
-    new, problems = 0, []
+    new = 0
+    problems: list[str] = []
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         for experiment, runs in work.items():
             task = bar.add_task(f"MLflow: {experiment}", total=len(runs))

@@ -110,8 +110,10 @@ def by_models(rows: pd.DataFrame) -> Series:
     fixed = [n for n in ROWS.of_role("setting") if n not in ("system", "num_models", "seed")]
     if any(rows[name].nunique(dropna=False) > 1 for name in fixed if name in rows):
         return {}
-    means = rows.dropna(subset="slo_attainment").groupby(["system", "num_models"])["slo_attainment"]
+    served = rows.dropna(subset="slo_attainment")
+    means = served.groupby(["system", "num_models"], as_index=False)["slo_attainment"].mean()
+    columns = (means[name].tolist() for name in ("system", "num_models", "slo_attainment"))
     series: dict[str, list[Sample]] = {}
-    for (system, count), share in means.mean().items():
-        series.setdefault(f"{BY_MODELS}/{system}", []).append(Sample(int(count), float(share)))
+    for system, count, share in zip(*columns, strict=True):
+        series.setdefault(f"{BY_MODELS}/{system}", []).append(Sample(count, share))
     return series

@@ -66,8 +66,8 @@ def over_time(requests: Path, duration_s: float) -> Series:
     window = (arrival // width).astype(np.int64)
     tokens = np.bincount(window, weights=due)
     on_time = np.bincount(window, weights=met)
-    shares = [Sample(step * width, on_time[step] / tokens[step]) for step in np.flatnonzero(tokens)]
-    return {OVER_TIME: [Sample(int(step), float(share)) for step, share in shares]}
+    steps = np.flatnonzero(tokens).tolist()
+    return {OVER_TIME: [Sample(n * width, float(on_time[n] / tokens[n])) for n in steps]}
 
 
 def _flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

@@ -7,8 +7,9 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from mlflow.entities import Experiment
+from mlflow.store.tracking.dbmodels.models import SqlInput, SqlRun
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
-from sqlalchemy import delete, insert, select, text, update
+from sqlalchemy import delete, insert, text, update
 from sqlalchemy.exc import DataError, IntegrityError
 from sqlalchemy.orm import Session
 
@@ -68,8 +69,7 @@ class SqliteWriter(ServerWriter):
         tables = sqlite_rows.of_state(entry, run_id)
         with self._session(read_only=False) as session:
             state = {"status": entry.status, "end_time": entry.end_ms, "lifecycle_stage": "active"}
-            runs = sqlite_rows.SqlRun
-            session.execute(update(runs).where(runs.run_uuid == run_id).values(**state))
+            session.execute(update(SqlRun).where(SqlRun.run_uuid == run_id).values(**state))
             for table, values in tables.items():
                 names = {row["key"] for row in values}
                 session.execute(delete(table).where(table.run_uuid == run_id, table.key.in_(names)))
@@ -80,10 +80,9 @@ class SqliteWriter(ServerWriter):
     def remove(self, run_ids: Sequence[str]) -> None:
         """Delete the rows of runs. Their artifacts stay: another run has the same directory."""
         with self._session(read_only=False) as session:
-            for table in (*OF_RUN, sqlite_rows.SqlRun):
+            for table in (*OF_RUN, SqlRun):
                 session.execute(delete(table).where(table.run_uuid.in_(run_ids)))
-            inputs = sqlite_rows.SqlInput
-            session.execute(delete(inputs).where(inputs.destination_id.in_(run_ids)))
+            session.execute(delete(SqlInput).where(SqlInput.destination_id.in_(run_ids)))
 
     def refuses(self, error: Exception) -> bool:
         """Return whether the tables refuse the values of an entry; MLflow wraps such errors."""
@@ -91,10 +90,9 @@ class SqliteWriter(ServerWriter):
 
     def _datasets(self, session: Session, place: Experiment) -> dict[tuple[str, str], str]:
         """Return the ids of the experiment's datasets, by name and digest."""
-        table = sqlite_rows.SqlDataset
-        chosen = table.experiment_id == int(place.experiment_id)
-        found = session.execute(select(table.name, table.digest, table.dataset_uuid).where(chosen))
-        return {(name, digest): made for name, digest, made in found}
+        query = text("SELECT name, digest, dataset_uuid FROM datasets WHERE experiment_id = :id")
+        rows = session.execute(query, {"id": int(place.experiment_id)})
+        return {(row.name, row.digest): row.dataset_uuid for row in rows}
 
     def _session(self, *, read_only: bool) -> AbstractContextManager[Session]:
         store = self.client._tracking_client.store

@@ -36,7 +36,7 @@ class Rows:
         self, place: Experiment, known: Known, datasets: Mapping[tuple[str, str], str]
     ) -> None:
         order = (SqlRun, *OF_RUN, SqlDataset, SqlInput)
-        self.tables: dict[type, list[Row]] = {table: [] for table in order}
+        self.tables: dict[Any, list[Row]] = {table: [] for table in order}
         self.added: dict[str, Found] = {}
         self._place = place
         self._known = known
@@ -79,12 +79,12 @@ class Rows:
             )
 
 
-def metric_rows(entry: Entry, run: str) -> dict[type, list[Row]]:
+def metric_rows(entry: Entry, run: str) -> dict[Any, list[Row]]:
     """Return the rows of the metrics, with all steps, and the rows of their last values."""
     steps = [(name, 0, value) for name, value in entry.metrics.items()]
     for name, samples in entry.series().items():
         steps += [(name, sample.step, sample.value) for sample in samples]
-    rows = [
+    rows: list[Row] = [
         {"run_uuid": run, "key": name, "value": value, "step": step}
         | {"timestamp": entry.end_ms, "is_nan": False}
         for name, step, value in steps
@@ -93,7 +93,7 @@ def metric_rows(entry: Entry, run: str) -> dict[type, list[Row]]:
     return {SqlMetric: rows, SqlLatestMetric: list(last.values())}
 
 
-def of_state(entry: Entry, run: str) -> dict[type, list[Row]]:
+def of_state(entry: Entry, run: str) -> dict[Any, list[Row]]:
     """Return the rows of what may change when a sweep gains runs: tags and metrics."""
     return {SqlTag: _pairs(entry.tags, run), **metric_rows(entry, run)}
 
