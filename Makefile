@@ -182,5 +182,5 @@ LINUX := --python-platform x86_64-manylinux_2_28
 NOT_ON_CPU := torchvision torchaudio torchcodec torch
 
 clean: ## remove run directories, the MLflow database and caches; stored results stay
-	rm -rf runs/mlflow.db* .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf runs/mlflow* .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find runs -mindepth 1 -maxdepth 1 -type d ! -name stored -exec rm -rf {} +

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import click
 
 from aegaeon.cli.options import path_option, runs_option, stored_option, tracking_option
 from aegaeon.cli.tree import Tree, examples
-from aegaeon.errors import UserError
-from aegaeon.paths import RUNS, STORED
+from aegaeon.paths import STORED
 
 _experiments = click.argument("names", metavar="EXPERIMENT...", nargs=-1, required=True)
 
@@ -56,12 +52,13 @@ def export(names: tuple[str, ...], replace: bool, runs: Path, stored: Path) -> N
 @tracking_option
 @stored_option
 @runs_option
-def import_(tracking: str, stored: Path, runs: Path) -> None:
+def import_(tracking: str, stored: Path, runs: Path) -> int:
     """Log every stored row to MLflow, to browse it there."""
-    from aegaeon.results.commands import import_command
+    from aegaeon.results.mlflow.commands import import_command
 
-    count = import_command(stored, tracking, runs)
-    click.echo(f"{count} runs new in MLflow; `aegaeon mlflow` shows them")
+    done = import_command(stored, tracking, runs)
+    click.echo(f"{done.new} runs new in MLflow; `aegaeon mlflow` shows them")
+    return int(bool(done.problems))
 
 
 @results.command(
@@ -81,19 +78,28 @@ def diff(names: tuple[str, ...], rtol: float, runs: Path, stored: Path) -> int:
     return int(not diff_command(names, runs, stored, rtol=rtol))
 
 
-@results.command(epilog=examples("aegaeon results sync fig11a"))
-@_experiments
+@results.command(
+    epilog=examples(
+        "aegaeon results sync               every experiment with runs",
+        "aegaeon results sync fig11a        one experiment",
+        "aegaeon results sync --rebuild     a new database, as after MLflow's update",
+    )
+)
+@click.argument("names", metavar="[EXPERIMENT]...", nargs=-1)
+@click.option("--rebuild", is_flag=True, help="Set the local database aside and begin a new one.")
 @tracking_option
 @runs_option
-def sync(names: tuple[str, ...], tracking: str, runs: Path) -> None:
+def sync(names: tuple[str, ...], rebuild: bool, tracking: str, runs: Path) -> int:
     """Log the finished runs that MLflow lacks.
 
-    `aegaeon run` does so at its end; repeat it here after MLflow failed or was deleted.
+    `aegaeon run` does so at its end; repeat it here after MLflow failed or was deleted. A damaged
+    record is named and left out; the exit code is then 1.
     """
-    from aegaeon.results.commands import sync_command
+    from aegaeon.results.mlflow.commands import sync_command
 
-    count = sum(sync_command(name, runs, tracking) for name in names)
-    click.echo(f"{count} runs new in MLflow")
+    done = sync_command(names, runs, tracking, rebuild=rebuild)
+    click.echo(f"{done.new} runs new in MLflow")
+    return int(bool(done.problems))
 
 
 @results.command(epilog=examples("aegaeon results rehash"))
@@ -119,21 +125,23 @@ def columns() -> None:
     click.echo(columns_text())
 
 
-@click.command(epilog=examples("aegaeon results import", "aegaeon mlflow --port 5001"))
+@click.command(
+    epilog=examples(
+        "aegaeon results import                        the stored rows, to have something to see",
+        "aegaeon mlflow --open                         serve, and open the newest experiment",
+        "aegaeon mlflow --tracking http://head:5000    links into a server that runs",
+    )
+)
 @click.option("--port", type=click.IntRange(1, 65535), default=5000, help="Port of the server.")
-def mlflow(port: int) -> int:
+@click.option("--open", "browse", is_flag=True, help="Open the newest experiment in a browser.")
+@tracking_option
+@runs_option
+def mlflow(port: int, browse: bool, tracking: str, runs: Path) -> int:
     """Serve MLflow's pages over the local runs until Ctrl-C.
 
-    Every `aegaeon run` logs its runs there; `aegaeon results import` adds the stored ones.
+    A link per experiment is printed; it opens a table of the runs with the right columns, and
+    charts. Every `aegaeon run` logs its runs; `aegaeon results import` adds the stored ones.
     """
-    database = RUNS / "mlflow.db"
-    if not database.exists():
-        raise UserError(
-            f"{database}: no runs yet; `aegaeon results import` loads the stored ones, "
-            "`aegaeon run` makes new ones"
-        )
-    server = [sys.executable, "-m", "mlflow", "server", "--workers", "1"]
-    server += ["--backend-store-uri", f"sqlite:///{database}", "--port", str(port)]
-    quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    click.echo(f"MLflow at http://localhost:{port} (Ctrl-C ends it)")
-    return subprocess.call(server, env=os.environ | quiet)
+    from aegaeon.results.mlflow.pages import show
+
+    return show(tracking, runs, port, browse=browse)

@@ -2,8 +2,9 @@
 
 A job of Hydra is one point and has a run per seed. A run writes its own directory
 (runs/<experiment>/<configuration hash>); a run whose directory says that it finished is skipped.
-When all jobs are done, the process that started them logs the runs to MLflow and reports. A failed
-run is recorded and the sweep goes on; a signal ends the sweep.
+MLflow is checked before the first job. When all jobs are done, the process that started them
+reports, and then logs the runs to MLflow. A failed run is recorded and the sweep goes on; a signal
+ends the sweep.
 """
 
 from __future__ import annotations
@@ -19,13 +20,14 @@ import hydra
 
 # Hydra has no public parser of its own command line.
 from hydra._internal.utils import get_args_parser
-from omegaconf import DictConfig
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.progress import Progress
 from rich.text import Text
 
 from aegaeon.errors import UserError
-from aegaeon.experiment import notes, summary
+from aegaeon.experiment import notes, summary, workers
 from aegaeon.experiment.config import Config, from_hydra
 from aegaeon.experiment.execute import execute
 from aegaeon.experiment.plan import plan
@@ -41,6 +43,8 @@ from aegaeon.results.store import finished
 
 _BAR_FROM_REQUESTS = 20_000
 _ROOM_BYTES = 16 << 20
+# Exit codes above this one are those of commands that a signal ended.
+_SIGNALLED = 128
 
 
 def resolve(path: str) -> Path:
@@ -52,6 +56,17 @@ def resolve(path: str) -> Path:
 def _job(cfg: DictConfig) -> None:
     """Run one composed configuration, a run per seed; leave notes for the sweep's own process."""
     notes.follow_owner()
+    with notes.marked(_number()):
+        _run_seeds(cfg)
+
+
+def _number() -> int | None:
+    """Return the number of this job among the jobs of a sweep; None for a single run."""
+    number: int | None = OmegaConf.select(HydraConfig.instance().cfg, "hydra.job.num", default=None)
+    return number
+
+
+def _run_seeds(cfg: DictConfig) -> None:
     note: notes.Note = {"job": cfg.name, "status": "failed"}
     try:
         config = from_hydra(cfg)
@@ -148,6 +163,15 @@ def _run(arguments: Namespace) -> int:
         sys.argv.insert(1, "--multirun")
     if many and sweep.own:
         console.print(Text(sweep.notice()), highlight=False, soft_wrap=True)
-    with notes.collected(many, sweep.runs) as left:
-        _job()
-    return summary.close(left, many, console)
+    if sweep.tracking is not None:
+        summary.check_tracking(resolve(sweep.tracking[0]), sweep.tracking[1])
+    code = 0
+    try:
+        with notes.collected(many, sweep.runs) as left, workers.surviving():
+            _job()
+    except SystemExit as stop:
+        code = stop.code if isinstance(stop.code, int) else 1
+        # A signal ends the command now; without a note there is nothing to report.
+        if not left or code > _SIGNALLED:
+            raise
+    return max(summary.close(left, many, console), code)

@@ -32,6 +32,7 @@ Note = dict[str, Any]
 _FOLDER = "AEGAEON_SWEEP_NOTES"
 _OWNER = "AEGAEON_SWEEP_OWNER"
 _ID = "sweep_id"
+_BEGUN, _ENDED = ".begun", ".ended"
 _PER_SECOND = 4
 _kept: list[Note] = []
 
@@ -71,10 +72,38 @@ def collected(bar: bool, runs: int | None = None) -> Iterator[list[Note]]:
         ) from error
     _kept.clear()
     notes: list[Note] = []
-    with _Bar(folder, runs, disable=not bar):
-        yield notes
-    notes += [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
-    notes += _kept
+    try:
+        with _Bar(folder, runs, disable=not bar):
+            yield notes
+    finally:
+        notes += [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
+        notes += _kept
+
+
+@contextmanager
+def marked(job: int | None) -> Iterator[None]:
+    """Mark the job of this number as begun, and as ended when the block ends.
+
+    A job without an end has lost its process. None is the only job of a command.
+    """
+    folder = Path(os.environ[_FOLDER])
+    if job is not None:
+        (folder / f"{job}{_BEGUN}").touch()
+    yield
+    if job is not None:
+        (folder / f"{job}{_ENDED}").touch()
+
+
+def marks() -> tuple[set[int], set[int]]:
+    """Return the numbers of the jobs that have begun, and that have ended; forget all marks."""
+    return _jobs(_BEGUN), _jobs(_ENDED)
+
+
+def _jobs(suffix: str) -> set[int]:
+    paths = list(Path(os.environ[_FOLDER]).glob(f"*{suffix}"))
+    for path in paths:
+        path.unlink()
+    return {int(path.stem) for path in paths}
 
 
 @cache

@@ -11,6 +11,7 @@ from rich.console import Console
 from aegaeon.claims import check, print_table, write_json
 from aegaeon.errors import UserError
 from aegaeon.experiment.hydra_job import run_hydra
+from aegaeon.experiment.summary import UNLOGGED
 from aegaeon.experiment.sweep import swept_by
 from aegaeon.paths import FIGURES, HOME, RUNS
 from aegaeon.results.details import diff_details
@@ -66,7 +67,8 @@ def reproduce(names: Sequence[str], stored: Path, everything: bool = False) -> i
 def _run(name: str, everything: bool, console: Console) -> int:
     console.rule(f"[bold]{name}[/bold]", align="left")
     systems = [system for system in _swept_systems(name) if everything or system in SYSTEMS]
-    return run_hydra([f"experiment={name}", *([f"system={','.join(systems)}"] if systems else [])])
+    code = run_hydra([f"experiment={name}", *([f"system={','.join(systems)}"] if systems else [])])
+    return 0 if code == UNLOGGED else code
 
 
 def _swept_systems(name: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""The end of an `aegaeon run`: MLflow, what is printed, and the exit code."""
+"""The end of an `aegaeon run`: what is printed, MLflow, and the exit code."""
 
 from __future__ import annotations
 
@@ -9,8 +9,13 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
+from aegaeon.errors import UserError, first_line
 from aegaeon.experiment.notes import Note, sweep_id
-from aegaeon.results.commands import sync_command
+from aegaeon.results.mlflow.commands import sync_command
+from aegaeon.results.mlflow.tracker import connect
+from aegaeon.results.secrets import masked
+
+UNLOGGED = 3
 
 _SHOWN_ERRORS = 5
 _MEASURES = (
@@ -22,14 +27,20 @@ _MEASURES = (
 )
 
 
-def close(notes: Sequence[Note], many: bool, console: Console) -> int:
-    """Log the runs of a sweep to MLflow, report, and return the exit code.
+def check_tracking(runs: Path, uri: str) -> None:
+    """Raise `UserError` unless MLflow can take the runs; before the work, and without writing."""
+    tracker = connect(uri, runs)
+    if tracker is not None:
+        tracker.check()
 
-    The code is 0 if no run failed, 2 if all failures are mistakes of the user's, else 1.
+
+def close(notes: Sequence[Note], many: bool, console: Console) -> int:
+    """Report, log the runs to MLflow, and return the exit code.
+
+    The code is 0 if no run failed, 2 if all failures are mistakes of the user's, else 1. It is
+    UNLOGGED if no run failed and MLflow lacks some run.
     """
     status = Counter(note["status"] for note in notes)
-    for (job, runs, uri), count in Counter(_place(n) for n in notes if "runs" in n).items():
-        sync_command(job, Path(runs), uri, sweep_id=sweep_id() if count > 1 else "")
     if not many and status["finished"]:
         _show(notes[0], console)
     if many:
@@ -40,11 +51,29 @@ def close(notes: Sequence[Note], many: bool, console: Console) -> int:
         console.print("skipped runs had finished before; delete their folder to repeat")
     failures = [note for note in notes if note["status"] == "failed"]
     _report(failures, console)
-    return 0 if not failures else 2 if all(n["user"] for n in failures) else 1
+    unlogged = [place for place in _places(notes) if not _log(*place, console)]
+    if failures:
+        return 2 if all(n["user"] for n in failures) else 1
+    return UNLOGGED if unlogged else 0
 
 
-def _place(note: Note) -> tuple[str, str, str]:
-    return note["job"], note["runs"], note["tracking"]
+def _log(job: str, runs: str, uri: str, console: Console) -> bool:
+    """Log the runs of an experiment; return whether MLflow has all of them."""
+    try:
+        return not sync_command(
+            [job], Path(runs), uri, sweep_id=sweep_id(), console=console
+        ).problems
+    except UserError as error:
+        said = str(error)
+    except Exception as error:
+        said = f"MLflow: {type(error).__name__}: {masked(first_line(error))}"
+    text = Text(f"not logged: {said}", style="yellow")
+    console.print(text, highlight=False, soft_wrap=True)
+    return False
+
+
+def _places(notes: Sequence[Note]) -> list[tuple[str, str, str]]:
+    return sorted({(n["job"], n["runs"], n["tracking"]) for n in notes if "runs" in n})
 
 
 def _report(failures: Sequence[Note], console: Console) -> None:

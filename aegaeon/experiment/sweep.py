@@ -29,12 +29,14 @@ class Sweep:
         values: of each parameter that is swept over, by its key.
         own: the keys in `hydra.sweeper.params` that the arguments do not set to a single value.
         seeds: runs per point; None if Hydra alone can tell how many runs there are.
+        tracking: the folder of the runs and the tracking store, as configured; None if unknown.
     """
 
     name: str = ""
     values: Mapping[str, Sequence[str]] = field(default_factory=dict)
     own: Sequence[str] = ()
     seeds: int | None = None
+    tracking: tuple[str, str] | None = None
 
     @property
     def runs(self) -> int | None:
@@ -94,7 +96,8 @@ def _with_experiment(arguments: Namespace, given: Mapping[str, Override], name: 
     single = {key for key, o in given.items() if not o.is_sweep_override()}
     values = {key: _values(o) for key, o in {**own, **given}.items() if key not in single}
     left = tuple(key for key in own if key in values)
-    return Sweep(cfg.name, values, left, len(cfg.seeds))
+    tracking = (cfg.paths.runs, cfg.tracking.uri)
+    return Sweep(cfg.name, values, left, len(cfg.seeds), tracking)
 
 
 def _parameters(cfg: DictConfig) -> dict[str, Override]:

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import Progress
 
 from aegaeon.errors import UserError
 from aegaeon.results import details, store
 from aegaeon.results.changes import print_changes
 from aegaeon.results.diff import diff
-from aegaeon.results.mlflow import entries
-from aegaeon.results.mlflow.tracker import Tracker, connect
-from aegaeon.results.schema import DETAILS, ROWS, details_text
+from aegaeon.results.schema import ROWS, details_text
 
 
 def export_command(
@@ -73,54 +69,6 @@ def diff_command(
     return ok
 
 
-def sync_command(
-    experiment: str,
-    runs_root: Path,
-    tracking: str,
-    *,
-    sweep_id: str = "",
-    console: Console | None = None,
-) -> int:
-    """Log the ended runs of `experiment` that MLflow lacks; return the number of new runs.
-
-    Every sweep calls this function at its end with its `sweep_id`: runs of the sweep that lost
-    their process are then logged as failed. A repeated call is harmless at any time.
-    """
-    tracker = connect(tracking, runs_root)
-    if tracker is None:
-        return 0
-    runs = entries.of_records(store.records(runs_root, experiment), runs_root, sweep_id)
-    return _log({experiment: runs}, tracker, console)
-
-
-def import_command(
-    stored_dir: Path,
-    tracking: str,
-    runs_root: Path,
-    *,
-    console: Console | None = None,
-) -> int:
-    """Log every row of every stored table as an MLflow run; return the number of new runs.
-
-    Raises `UserError` if `stored_dir` has no table, or if `tracking` is `none`.
-    """
-    tables = sorted(stored_dir.glob("*.parquet"))
-    if not tables:
-        raise UserError(
-            f"{stored_dir}: no stored table to import; expected <experiment>.parquet files, "
-            "as `aegaeon results export` writes them."
-        )
-    tracker = connect(tracking, runs_root)
-    if tracker is None:
-        raise UserError("tracking.uri: 'none' cannot take an import; give sqlite or a server.")
-    work = {}
-    for path in tables:
-        table = ROWS.arrow(store.load_stored(path.stem, stored_dir), path)
-        kept = [name for name in DETAILS if details.kept(name, path.stem, stored_dir)]
-        work[path.stem] = entries.of_rows(table.to_pylist(), path.stem, kept)
-    return _log(work, tracker, console)
-
-
 def columns_text() -> str:
     """Return the columns of all stored tables as Markdown, for the docs and `results columns`."""
     return f"{ROWS.markdown()}\n\n{details_text()}"
@@ -133,15 +81,3 @@ def _show_changes(experiment: str, runs_root: Path, stored_dir: Path, console: C
         # `export` decides what happens to a missing or damaged table.
         return
     print_changes(store.collect(runs_root, experiment), stored, console)
-
-
-def _log(
-    work: Mapping[str, Sequence[entries.Entry]], tracker: Tracker, console: Console | None
-) -> int:
-    console = console or Console(stderr=True)
-    new = 0
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        for experiment, runs in work.items():
-            task = bar.add_task(f"MLflow: {experiment}", total=len(runs))
-            new += tracker.log(experiment, runs, partial(bar.advance, task))
-    return new

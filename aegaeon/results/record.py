@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 import sys
 import time
 import traceback
@@ -23,6 +22,7 @@ from aegaeon.results import provenance
 from aegaeon.results.config_hash import VERSION, config_hash, jsonable
 from aegaeon.results.parquet import write_table
 from aegaeon.results.schema import ROWS
+from aegaeon.results.secrets import masked_command, without_secrets
 
 RUN_FILE = "run.json"
 Status = Literal["running", "finished", "failed"]
@@ -135,8 +135,8 @@ def read_record(path: Path) -> dict[str, Any]:
 
 
 def write_record(facts: Mapping[str, Any], directory: Path) -> None:
-    """Write a `run.json` in one step."""
-    text = json.dumps(facts, indent=1, allow_nan=False)
+    """Write a `run.json` in one step, without passwords."""
+    text = json.dumps(without_secrets(facts), indent=1, allow_nan=False)
     write_text(text + "\n", directory / RUN_FILE)
 
 
@@ -151,7 +151,7 @@ def _opening(experiment: str, key: str, sweep_id: str, command: str | None) -> d
         "start": _now(),
         "end": None,
         "wall_s": None,
-        "command": command or shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": command or masked_command([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "git": {"sha": git.sha, "dirty": git.dirty},
         "versions": provenance.versions(),
         "machine": provenance.machine(),

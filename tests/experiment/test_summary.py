@@ -5,7 +5,9 @@ import io
 import pytest
 from rich.console import Console
 
-from aegaeon.experiment import notes, summary
+from aegaeon.errors import UserError
+from aegaeon.experiment import hydra_job, notes, summary
+from aegaeon.results.mlflow.tracker import Outcome
 
 PLACE = {"job": "e", "runs": "runs", "tracking": "none"}
 
@@ -80,7 +82,39 @@ def test_a_single_run_shows_its_measures():
 @pytest.mark.parametrize("count", [1, 2])
 def test_mlflow_is_synced_once_per_experiment(count, monkeypatch):
     seen = []
-    monkeypatch.setattr(summary, "sync_command", lambda *given, sweep_id: seen.append(sweep_id))
+
+    def sync(*given, sweep_id, console):
+        seen.append(sweep_id)
+        return Outcome(1, ())
+
+    monkeypatch.setattr(summary, "sync_command", sync)
     with notes.collected(bar=False):
         closed(*[{**PLACE, "status": "finished"}] * count)
-        assert seen == [notes.sweep_id() if count > 1 else ""]
+        assert seen == [notes.sweep_id()]
+
+
+def test_the_report_comes_before_mlflow_and_survives_it(monkeypatch, tmp_path):
+    errors = [UserError("http://head: no"), RuntimeError("http://me:pw@head broke")]
+
+    def broken(*_, **__):
+        raise errors.pop()
+
+    monkeypatch.setattr(summary, "sync_command", broken)
+    monkeypatch.setattr(summary, "sweep_id", lambda: "s")
+    finished = {**PLACE, "status": "finished"}
+    for _ in range(len(errors)):
+        code, text = closed(finished, finished)
+        assert code == summary.UNLOGGED
+        assert text.startswith("2 finished\nnot logged: ")
+        assert "Traceback" not in text
+        assert "pw" not in text
+    errors.append(UserError("no"))
+    assert closed(finished, failed("key", True))[0] == 2
+
+
+def test_tracking_is_checked_before_any_run(tmp_path, monkeypatch):
+    monkeypatch.setattr(hydra_job, "_job", lambda: pytest.fail("the work began"))
+    arguments = ["experiment=kick", "tracking.uri=file:mlruns", f"paths.runs={tmp_path}/runs"]
+    with pytest.raises(UserError, match=r"tracking\.uri: 'file:mlruns' is not understood"):
+        hydra_job.run_hydra(arguments)
+    assert list(tmp_path.iterdir()) == []

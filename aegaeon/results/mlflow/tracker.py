@@ -7,32 +7,26 @@ No MLflow run has the status RUNNING, as only ended runs are logged.
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from filelock import FileLock, Timeout
 
 from aegaeon.errors import UserError, first_line
-from aegaeon.results.mlflow.entries import Entry
+from aegaeon.results.mlflow import view
+from aegaeon.results.mlflow.checks import SQLITE, check_store, command, default_uri
+from aegaeon.results.mlflow.entry import Entry
+from aegaeon.results.mlflow.environment import set_environment
+from aegaeon.results.mlflow.once import not_shown, replaced
+from aegaeon.results.secrets import masked
 
 if TYPE_CHECKING:
-    from aegaeon.results.mlflow.sqlite import Writer
+    from aegaeon.results.mlflow.writers.base import Found, Place, Writer
 
-_SQLITE = "sqlite:///"
 _LOCK_SECONDS = 300
-_CHUNK = 250
-# No telemetry, no job server next to the UI, and short time-outs for a server that is down.
-_ENVIRONMENT = {
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
-}
 
 
 def connect(target: str, runs_root: Path) -> Tracker | None:
@@ -44,75 +38,111 @@ def connect(target: str, runs_root: Path) -> Tracker | None:
     if target == "none":
         return None
     if target == "sqlite":
-        target = f"{_SQLITE}{(runs_root / 'mlflow.db').absolute()}"
-    if target.startswith(_SQLITE):
-        database = Path(target.removeprefix(_SQLITE)).absolute()
-        return Tracker(f"{_SQLITE}{database}", database.parent)
+        target = default_uri(runs_root)
+    if target.startswith(SQLITE) and target != SQLITE:
+        database = Path(target.removeprefix(SQLITE)).absolute()
+        return Tracker(f"{SQLITE}{database}", database.parent, runs_root)
     if target.startswith(("http://", "https://")):
-        return Tracker(target, runs_root.absolute())
+        return Tracker(target, runs_root.absolute(), runs_root)
     raise UserError(
-        f"tracking.uri: '{target}' is not understood; expected sqlite, none, sqlite:///<path> or "
-        "http(s)://<server>. (MLflow no longer keeps runs in plain files.)"
+        f"tracking.uri: '{masked(target)}' is not understood; expected sqlite, none, "
+        "sqlite:///<path> or http(s)://<server>. (MLflow no longer keeps runs in plain files.)"
     )
+
+
+class Outcome(NamedTuple):
+    """The number of entries that are new in MLflow, and a sentence per entry left out."""
+
+    new: int
+    problems: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True)
 class Tracker:
-    """An MLflow tracking store; `folder` holds the lock and the artifacts of imported runs."""
+    """An MLflow tracking store of `runs_root`.
+
+    `folder` holds the lock, and the artifacts of imported runs.
+    """
 
     uri: str
     folder: Path
+    runs_root: Path
+
+    def check(self) -> None:
+        """Raise `UserError` unless runs can be logged here; nothing is written."""
+        set_environment()
+        check_store(self.uri, self.runs_root)
 
     def log(
         self,
         experiment: str,
         entries: Sequence[Entry],
         progress: Callable[[int], None] = lambda count: None,
-    ) -> int:
-        """Log the entries that the store lacks; return the number of new entries.
+    ) -> Outcome:
+        """Log the entries that the store lacks; each point is then shown once.
 
         `entries` must have parents before children. The experiment is created when needed.
         `progress` receives the number of entries since its last call. Raises `UserError` if MLflow
         fails or the lock is held for 300 s.
         """
         with self._writer() as writer:
-            place = writer.experiment(experiment)
+            place = writer.experiment(experiment, view.tags(experiment, entries))
             known = writer.known(place.experiment_id)
-            fresh = [entry for entry in entries if entry.key not in known]
-            parents = {entry.parent for entry in fresh}
+            fresh = not_shown(entries, known)
+            needed = {entry.parent for entry in fresh}
+            fresh = [e for e in fresh if e.tags.get("kind") != "sweep" or e.key in needed]
             for entry in entries:
-                if entry.key in parents and entry.key in known:
-                    writer.extend(known[entry.key], entry)
+                if entry.key in needed and entry.key in known:
+                    writer.extend(known[entry.key].run_id, entry)
             progress(len(entries) - len(fresh))
-            for start in range(0, len(fresh), _CHUNK):
-                chunk = fresh[start : start + _CHUNK]
-                known |= writer.insert(place, chunk, known)
+            problems = []
+            for start in range(0, len(fresh), writer.chunk):
+                chunk = fresh[start : start + writer.chunk]
+                problems += _insert(writer, place, chunk, known)
                 progress(len(chunk))
-        return len(fresh)
+            if old := replaced(known):
+                writer.remove(old)
+        return Outcome(len(fresh) - len(problems), problems)
 
     @contextmanager
     def _writer(self) -> Iterator[Writer]:
         """Open the store under the lock: two processes that create one database would break it."""
-        for name, value in _ENVIRONMENT.items():
-            os.environ.setdefault(name, value)
-        from aegaeon.results.mlflow import sqlite as mlflow_writer
+        set_environment()
+        from aegaeon.results.mlflow.writers import opened
 
-        # An error reaches the user as the message of a `UserError`.
-        for logger in ("mlflow", "alembic"):
+        # An error reaches the user as the message of a `UserError`. The import sets these levels.
+        for logger in ("mlflow", "alembic", "urllib3"):
             logging.getLogger(logger).setLevel(logging.CRITICAL)
-        self.folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.folder / "mlflow.lock", timeout=_LOCK_SECONDS)
+        again = command(self.uri, self.runs_root)
         try:
+            self.folder.mkdir(parents=True, exist_ok=True)
             with lock:
-                yield mlflow_writer.open_writer(self.uri, self.folder)
+                yield opened.writer(self.uri, self.folder)
         except Timeout as error:
             raise UserError(
                 f"{lock.lock_file}: another process has held the MLflow lock for {_LOCK_SECONDS} s;"
-                " wait for it, then log the runs with `aegaeon results sync`."
+                f" wait for it, then log the runs with {again}."
             ) from error
-        except mlflow_writer.FAILURES as error:
-            reason = first_line(error)
+        except (*opened.FAILURES, OSError) as error:
             raise UserError(
-                f"{self.uri}: MLflow failed ({reason}). The results themselves are safe in the run "
-                "directories; repair or delete the store, then `aegaeon results sync`."
+                f"{masked(self.uri)}: MLflow failed ({masked(first_line(error))}). The results "
+                f"themselves are safe in the run directories; log them by {again} when the store "
+                "is well again."
             ) from error
+
+
+def _insert(
+    writer: Writer, place: Place, chunk: Sequence[Entry], known: dict[str, Found]
+) -> list[str]:
+    """Insert entries, and add them to `known`; return a sentence per entry that is refused."""
+    try:
+        known |= writer.insert(place, chunk, known)
+        return []
+    except Exception as error:
+        # The first kinds come from an entry whose parent or table cannot be read.
+        if not isinstance(error, (KeyError, TypeError, ValueError)) and not writer.refuses(error):
+            raise
+        if len(chunk) == 1:
+            return [f"{chunk[0].name} is not logged ({masked(first_line(error))})"]
+    return [line for entry in chunk for line in _insert(writer, place, [entry], known)]

@@ -1,0 +1,1 @@
+"""What imports mlflow and SQLAlchemy, which is slow: loaded only when a store is opened."""
