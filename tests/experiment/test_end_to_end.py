@@ -55,7 +55,7 @@ def test_failed_run_is_recorded_and_the_sweep_goes_on(tmp_path) -> None:
         "finished": 1,
         "failed": 1,
     }
-    assert sorted(path.name for path in runs.iterdir() if path.is_dir()) == ["small"]
+    assert sorted(path.name for path in runs.iterdir() if path.is_dir()) == ["artifacts", "small"]
     assert not (runs / "multirun.yaml").exists()
     assert logged(runs) == {"FINISHED": 1, "FAILED": 1}
     assert collect(runs, "small")["gpus"].tolist() == [16]
