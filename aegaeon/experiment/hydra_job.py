@@ -15,6 +15,7 @@ import time
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import hydra
 
@@ -62,7 +63,8 @@ def _job(cfg: DictConfig) -> None:
 
 def _number() -> int | None:
     """Return the number of this job among the jobs of a sweep; None for a single run."""
-    number: int | None = OmegaConf.select(HydraConfig.instance().cfg, "hydra.job.num", default=None)
+    composed: Any = HydraConfig.instance().cfg
+    number: int | None = OmegaConf.select(composed, "hydra.job.num", default=None)
     return number
 
 

@@ -57,7 +57,7 @@ def _go_on(launch: Launch, job_overrides: Jobs, initial_job_idx: int) -> list[Jo
             break
         begun, ended = ({left[number - initial_job_idx] for number in m} for m in notes.marks())
         # Workers that die before they begin a job would do so for ever.
-        for number in sorted(begun - ended) or left:
+        for number in sorted(begun - ended) if begun else left:
             done, broken = _attempt(launch, job_overrides, [number], initial_job_idx)
             returned |= done
             if broken is not None:

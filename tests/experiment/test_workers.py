@@ -1,6 +1,5 @@
 """A worker process that dies costs its job; the others are carried out, each once."""
 
-import contextlib
 import math
 import os
 import re
@@ -29,9 +28,9 @@ class Pool:
         returned = []
         for position, (job,) in enumerate(jobs):
             number = int(job.partition("=")[2])
-            with contextlib.ExitStack() as flight:
-                for other in range(position, min(position + 2, len(jobs))):
-                    flight.enter_context(notes.marked(first + other))
+            if position + 1 < len(jobs):
+                notes.marked(first + position + 1).__enter__()
+            with notes.marked(first + position):
                 if number in self.fatal:
                     raise TerminatedWorkerError("A worker died. Exit codes are {SIGKILL(-9)}")
             self.ended[number] += 1
