@@ -9,6 +9,11 @@ class UserError(Exception):
     """
 
 
+def reason(error: Exception) -> str:
+    """Return why a file could not be used, in one line that leaves the file's name out."""
+    return getattr(error, "strerror", None) or first_line(error)
+
+
 def first_line(error: BaseException) -> str:
     """Return the first line of an error's message, or its repr if the message is empty."""
     return (str(error).strip() or repr(error)).splitlines()[0].strip()

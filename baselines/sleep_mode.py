@@ -11,8 +11,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+from aegaeon.constraints import above, check_fields, one_of
 from aegaeon.core import CostModel, Deployment, Fleet, InstanceSpec, Request, Stage
-from aegaeon.errors import UserError
 from aegaeon.policy.decode import kv_need
 from aegaeon.policy.interface import Dispatcher, Placement, Scheduler, System, serving
 from baselines.model_turns import ModelTurns
@@ -36,17 +36,13 @@ class SleepMode(System):
     """
 
     name: str = "sleep_mode"
-    switch: str = "drain"
-    slice_share: float = 0.4
+    switch: str = field(default="drain", metadata=one_of(*SWITCHES))
+    slice_share: float = field(default=0.4, metadata=above(0, 1e6))
     copy_out: bool = False
 
     def fleet(self, deployment: Deployment) -> Fleet:
         """Make every tensor-parallel group an instance that forgets KV when it switches."""
-        if self.switch not in SWITCHES or self.slice_share <= 0:
-            raise UserError(
-                f"system: switch must be one of {', '.join(SWITCHES)} and slice_share greater than "
-                f"0, got {self}"
-            )
+        check_fields(self, "system")
         # Models of one size leave and enter one after the other.
         link = deployment.device.link_bandwidth / (2 if self.copy_out else 1)
         fleet = ServerlessLLM().fleet(deployment)

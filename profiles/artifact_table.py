@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from aegaeon.errors import UserError
+from aegaeon.errors import UserError, reason
 
 SOURCE = (
     "latency profiles of the public artifact of Aegaeon (SOSP'25), "
@@ -41,7 +41,9 @@ def read_measurements(path: Path) -> pd.DataFrame:
     try:
         table = pd.read_csv(path)
     except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read as CSV ({error}); give a latency table") from error
+        raise UserError(
+            f"{path} cannot be read as CSV ({reason(error)}); give a latency table"
+        ) from error
     missing = [column for column in COLUMNS if column not in table.columns]
     if missing:
         raise UserError(f"{path} lacks the columns {missing}; needed are {list(COLUMNS)}")

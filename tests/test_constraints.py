@@ -30,8 +30,8 @@ def test_good_options_pass():
     ("options", "says"),
     [
         (Outer(rate=0), "outer.rate: must be greater than 0, got 0"),
-        (Outer(rate=float("nan")), "outer.rate: must be greater than 0, got nan"),
-        (Outer(mode="c"), "outer.mode: 'c' is neither a nor b"),
+        (Outer(rate=float("nan")), "outer.rate: must be a finite number, got nan"),
+        (Outer(mode="c"), "outer.mode: must be one of a, b, got 'c'"),
         (Outer(inner=Inner(0)), "outer.inner.size: must be at least 1, got 0"),
         (Outer(parts={"x": Inner(0)}), "outer.parts.x.size: must be at least 1, got 0"),
     ],

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import click
 
 from aegaeon.cli.options import path_option, runs_option, stored_option, tracking_option
 from aegaeon.cli.tree import Tree, examples
+from aegaeon.errors import UserError
 from aegaeon.paths import STORED
 
 _experiments = click.argument("names", metavar="EXPERIMENT...", nargs=-1, required=True)
@@ -65,7 +67,7 @@ def import_(tracking: str, stored: Path, runs: Path) -> int:
     epilog=examples("aegaeon results diff fig11a", "aegaeon results diff fig11a --rtol 1e-6")
 )
 @_experiments
-@click.option("--rtol", type=click.FloatRange(min=0), default=0.0, help="Relative tolerance.")
+@click.option("--rtol", type=click.FloatRange(0, 1), default=0.0, help="Relative tolerance.")
 @runs_option
 @stored_option
 def diff(names: tuple[str, ...], rtol: float, runs: Path, stored: Path) -> int:
@@ -75,6 +77,8 @@ def diff(names: tuple[str, ...], rtol: float, runs: Path, stored: Path) -> int:
     """
     from aegaeon.results.commands import diff_command
 
+    if not math.isfinite(rtol):
+        raise UserError(f"--rtol: must be a finite number, got {rtol}")
     return int(not diff_command(names, runs, stored, rtol=rtol))
 
 

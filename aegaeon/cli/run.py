@@ -10,8 +10,22 @@ from aegaeon.cli.options import FILE, stored_option
 from aegaeon.cli.tree import examples
 
 
+def _completed(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
+    """Return what an argument of `aegaeon run` can go on with."""
+    from aegaeon.experiment.compose import completions
+
+    before = list(ctx.params.get("arguments") or ())
+    word, split = incomplete, False
+    # bash takes `=` for a word of its own, and click drops that word where it is the last.
+    if before[-1:] == ["="]:
+        word, split = f"{''.join(before[-2:])}{incomplete}", True
+    elif not incomplete and before and "=" not in before[-1] and not before[-1].startswith("-"):
+        word, split = f"{before[-1]}=", True
+    return [text.partition("=")[2] if split else text for text in completions(word)]
+
+
 @click.command(context_settings={"ignore_unknown_options": True}, add_help_option=False)
-@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED, shell_complete=_completed)
 def run(arguments: tuple[str, ...]) -> int:
     """Run an experiment or one point, by Hydra's command line.
 

@@ -13,20 +13,18 @@ from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from hydra.errors import HydraException
+from hydra.plugins.completion_plugin import DefaultCompletionPlugin
 from omegaconf import DictConfig
 
-from aegaeon.errors import UserError, first_line
 from aegaeon.experiment.config import Config, from_hydra
+from aegaeon.experiment.refusals import translated
 from aegaeon.paths import CONF
 
 
 def composed(overrides: Sequence[str] = ()) -> Config:
     """Return the typed configuration; raises UserError for overrides that do not fit."""
-    try:
+    with translated():
         cfg = compose_raw(overrides)
-    except HydraException as error:
-        raise UserError(f"configuration: {first_line(error)}") from error
     return from_hydra(cfg)
 
 
@@ -45,6 +43,13 @@ def parse(overrides: Iterable[str]) -> list[Override]:
     """Return the parsed overrides; their sweeps can be listed. Raises HydraException."""
     with _configuration_folder() as loader:
         return OverridesParser.create(loader).parse_overrides(list(overrides))
+
+
+def completions(word: str) -> list[str]:
+    """Return the groups, choices and keys that a word of the command line can go on with."""
+    with _configuration_folder() as loader:
+        found: list[str] = DefaultCompletionPlugin(loader)._query("config", word)
+    return [text for text in found if "base_" not in text]
 
 
 @contextmanager

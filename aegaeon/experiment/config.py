@@ -14,9 +14,10 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from aegaeon.constraints import above, at_least, check_fields
+from aegaeon.constraints import above, at_least, check_fields, one_of
 from aegaeon.core import DeviceSpec, ModelSpec
 from aegaeon.errors import UserError
+from aegaeon.experiment.refusals import refuse_unknown_keys, sentence
 from aegaeon.live.options import LiveOptions, SwitchCostOptions
 from aegaeon.live.preflight.checks import check_options
 from aegaeon.policy.interface import System
@@ -28,7 +29,12 @@ from baselines.serverlessllm.ours import ServerlessLLM
 from baselines.serverlessllm.paper import ServerlessLLMPaper
 from baselines.sleep_mode import SleepMode
 from workloads import FORMATS, SKEWS, UNITS
-from workloads.checks import require_choice
+from workloads.market import MAX_BURSTINESS, MIN_BURSTINESS
+
+# Files and folders of paths.runs that are no experiment.
+RESERVED = frozenset({"stored", "mlflow.db", "mlartifacts", "mlruns", "claims.json"})
+# A request takes about 1 kB of memory from its arrival to its score.
+MOST_REQUESTS = 10_000_000
 
 
 @dataclass
@@ -36,12 +42,12 @@ class DeviceOptions:
     """A GPU and its host link: a mutable `core.DeviceSpec`, which OmegaConf can fill."""
 
     name: str = MISSING
-    memory_bytes: float = field(default=MISSING, metadata=above(0))
-    memory_bandwidth: float = field(default=MISSING, metadata=above(0))
-    peak_flops: float = field(default=MISSING, metadata=above(0))
-    pcie_bandwidth: float = field(default=MISSING, metadata=above(0))
-    pcie_efficiency: float = field(default=0.625, metadata=above(0))
-    usable_memory: float = field(default=0.9, metadata=above(0))
+    memory_bytes: float = field(default=MISSING, metadata=above(0, 1e15))
+    memory_bandwidth: float = field(default=MISSING, metadata=at_least(1e6, 1e15))
+    peak_flops: float = field(default=MISSING, metadata=at_least(1e6, 1e21))
+    pcie_bandwidth: float = field(default=MISSING, metadata=at_least(1e6, 1e15))
+    pcie_efficiency: float = field(default=0.625, metadata=at_least(1e-3, 1))
+    usable_memory: float = field(default=0.9, metadata=above(0, 1))
 
     def spec(self) -> DeviceSpec:
         """Return the checked, immutable device."""
@@ -56,23 +62,23 @@ class ModelOptions:
     """A model type: a mutable `core.ModelSpec` without a name."""
 
     type: str = MISSING
-    parameters: float = field(default=MISSING, metadata=above(0))
-    layers: int = field(default=MISSING, metadata=above(0))
-    hidden: int = field(default=MISSING, metadata=above(0))
-    ffn: int = field(default=MISSING, metadata=above(0))
-    heads: int = field(default=MISSING, metadata=above(0))
-    kv_heads: int = field(default=MISSING, metadata=above(0))
-    head_dim: int = field(default=MISSING, metadata=above(0))
-    max_len: int = field(default=MISSING, metadata=above(0))
-    dtype_bytes: int = field(default=2, metadata=above(0))
-    tp: int = field(default=1, metadata=above(0))
+    parameters: float = field(default=MISSING, metadata=above(0, 1e14))
+    layers: int = field(default=MISSING, metadata=at_least(1, 10_000))
+    hidden: int = field(default=MISSING, metadata=at_least(1, 1_000_000))
+    ffn: int = field(default=MISSING, metadata=at_least(1, 1_000_000))
+    heads: int = field(default=MISSING, metadata=at_least(1, 10_000))
+    kv_heads: int = field(default=MISSING, metadata=at_least(1, 10_000))
+    head_dim: int = field(default=MISSING, metadata=at_least(1, 100_000))
+    max_len: int = field(default=MISSING, metadata=at_least(2, 100_000_000))
+    dtype_bytes: int = field(default=2, metadata=at_least(1, 16))
+    tp: int = field(default=1, metadata=at_least(1, 1024))
 
-    def spec(self) -> ModelSpec:
-        """Return the checked, immutable model, named after its type."""
+    def spec(self, key: str = "models.types") -> ModelSpec:
+        """Return the checked, immutable model, named after its type; errors name `key`."""
         try:
             return ModelSpec(name=self.type, **vars(self))
         except ValueError as error:
-            raise UserError(f"models.types: {error}") from error
+            raise UserError(f"{key}: {error}") from error
 
 
 @dataclass
@@ -81,8 +87,8 @@ class Hardware:
 
     name: str = MISSING
     device: DeviceOptions = MISSING
-    gpus: int = field(default=MISSING, metadata=above(0))
-    gpus_per_node: int = field(default=8, metadata=above(0))
+    gpus: int = field(default=MISSING, metadata=at_least(1, 100_000))
+    gpus_per_node: int = field(default=8, metadata=at_least(1, 100_000))
 
 
 @dataclass
@@ -90,9 +96,9 @@ class Models:
     """The market: `count` models that cycle through the types by their shares."""
 
     name: str = MISSING
-    count: int = field(default=MISSING, metadata=above(0))
+    count: int = field(default=MISSING, metadata=at_least(1, 100_000))
     types: dict[str, ModelOptions] = field(default_factory=dict)
-    shares: dict[str, int] = field(default_factory=dict)
+    shares: dict[str, int] = field(default_factory=dict, metadata=at_least(1, 10_000))
 
 
 @dataclass
@@ -100,19 +106,18 @@ class Workload:
     """What every workload has; lengths are multiplied by the scales."""
 
     name: str = MISSING
-    duration_s: float = 120.0
-    input_scale: float = field(default=1.0, metadata=above(0))
-    output_scale: float = field(default=1.0, metadata=above(0))
+    duration_s: float = field(default=120.0, metadata=above(0, 1e9))
+    input_scale: float = field(default=1.0, metadata=above(0, 1000))
+    output_scale: float = field(default=1.0, metadata=above(0, 1000))
 
 
 @dataclass
 class Market(Workload):
     """Generated: independent arrivals per model at `rate_rps` each on average."""
 
-    duration_s: float = field(default=120.0, metadata=above(0))
-    rate_rps: float = field(default=MISSING, metadata=above(0))
-    skew: str = "uniform"
-    burstiness: float = field(default=1.0, metadata=above(0))
+    rate_rps: float = field(default=MISSING, metadata=above(0, 1e6))
+    skew: str = field(default="uniform", metadata=one_of(*SKEWS))
+    burstiness: float = field(default=1.0, metadata=at_least(MIN_BURSTINESS, MAX_BURSTINESS))
 
 
 @dataclass
@@ -126,13 +131,13 @@ class TraceWorkload(Workload):
     """
 
     path: str = MISSING
-    format: str = MISSING
-    duration_s: float = 0.0
-    rate_scale: float = 1.0
-    assign: str = "uniform"
-    rate_rps: float = 0.0
-    start_s: float = field(default=0.0, metadata=at_least(0))
-    time_unit: str = ""
+    format: str = field(default=MISSING, metadata=one_of(*FORMATS))
+    duration_s: float = field(default=0.0, metadata=at_least(0, 1e9))
+    rate_scale: float = field(default=1.0, metadata=above(0, 1e6))
+    assign: str = field(default="uniform", metadata=one_of(*SKEWS))
+    rate_rps: float = field(default=0.0, metadata=at_least(0, 1e6))
+    start_s: float = field(default=0.0, metadata=at_least(0, 1e12))
+    time_unit: str = field(default="", metadata=one_of(*UNITS))
     skip_empty: bool = False
 
 
@@ -140,9 +145,9 @@ class TraceWorkload(Workload):
 class SloTargets:
     """Time to the first token and between tokens, both multiplied by `scale`."""
 
-    ttft_s: float = field(default=MISSING, metadata=above(0))
-    tbt_s: float = field(default=MISSING, metadata=above(0))
-    scale: float = field(default=1.0, metadata=above(0))
+    ttft_s: float = field(default=MISSING, metadata=above(0, 1e6))
+    tbt_s: float = field(default=MISSING, metadata=above(0, 1e6))
+    scale: float = field(default=1.0, metadata=above(0, 1e6))
 
 
 @dataclass
@@ -161,7 +166,7 @@ class Simulated(Backend):
     """
 
     name: str = "simulated"
-    misprediction: float = field(default=0.0, metadata=at_least(0))
+    misprediction: float = field(default=0.0, metadata=at_least(0, 3))
     stepwise: bool = False
 
 
@@ -170,7 +175,7 @@ class Occupancy(Backend):
     """Theorem 3.1: every request starts at once and takes `mean_service_s` on average."""
 
     name: str = "occupancy"
-    mean_service_s: float = MISSING
+    mean_service_s: float = field(default=MISSING, metadata=above(0, 1e6))
 
 
 @dataclass
@@ -222,7 +227,7 @@ class Config:
     paths: Paths = field(default_factory=Paths)
     name: str = "adhoc"
     figure: str = ""
-    seeds: list[int] = field(default_factory=lambda: [0])
+    seeds: list[int] = field(default_factory=lambda: [0], metadata=at_least(0))
     keep: list[str] = field(default_factory=list)
     host_pool: HostPool = field(default_factory=HostPool)
 
@@ -257,13 +262,14 @@ def register() -> None:
 
 def from_hydra(cfg: DictConfig) -> Config:
     """Turn a composed configuration into checked objects; raise `UserError` naming the key."""
+    refuse_unknown_keys(cfg)
     try:
         config = OmegaConf.to_object(cfg)
     except MissingMandatoryValue as error:
         key = error.full_key
         raise UserError(f"{key}: has no value; add {key}=VALUE to the command") from error
     except OmegaConfBaseException as error:
-        raise UserError(f"configuration: {error}") from error
+        raise UserError(sentence(error)) from error
     if not isinstance(config, Config):
         raise UserError("configuration: the `schema` default is missing from conf/config.yaml")
     validate(config)
@@ -272,32 +278,53 @@ def from_hydra(cfg: DictConfig) -> Config:
 
 def validate(config: Config) -> None:
     """Refuse values that no run can use."""
-    if not re.fullmatch(r"[\w.-]*\w[\w.-]*", config.name):
+    _check_name("name", config.name)
+    _check_name("system.name", config.system.name)
+    if config.name in RESERVED:
         raise UserError(
-            f"name: {config.name!r} names a folder below paths.runs; write letters, digits, `_`, "
-            "`-` and `.` only"
+            f"name: {config.name!r} is taken below paths.runs; choose another name for the runs"
         )
-    for section in ("hardware", "models", "workload", "slo", "backend", "host_pool"):
-        check_fields(getattr(config, section), section)
-    if isinstance(config.workload, Market):
-        require_choice(SKEWS, skew=config.workload.skew)
-    if isinstance(config.workload, TraceWorkload):
-        require_choice(FORMATS, format=config.workload.format)
-        require_choice(SKEWS, assign=config.workload.assign)
-        require_choice(UNITS, time_unit=config.workload.time_unit)
+    if not config.seeds or min(config.seeds) < 0 or len(set(config.seeds)) < len(config.seeds):
+        raise UserError(f"seeds: needs distinct numbers of 0 or more, got {list(config.seeds)}")
+    check_fields(config, "")
     if config.host_pool.slabs < 1:
         raise UserError("host_pool.pool_bytes: must hold a slab (host_pool.slab_bytes) or more")
     if isinstance(config.backend, Live | SwitchCostBackend):
         check_options(config.backend)
     check_names(config.keep)
-    if not config.seeds or min(config.seeds) < 0 or len(set(config.seeds)) < len(config.seeds):
-        raise UserError(f"seeds: needs distinct numbers of 0 or more, got {list(config.seeds)}")
-    models = config.models
-    if set(models.types) != set(models.shares) or min(models.shares.values(), default=0) < 1:
+    _check_market(config.models)
+    _check_requests(config)
+
+
+def _check_name(key: str, name: str) -> None:
+    if not re.fullmatch(r"\w[\w.-]{,99}", name):
+        raise UserError(
+            f"{key}: {name!r} is no name; write up to 100 letters, digits, `_`, `-` and `.`, "
+            "the first a letter, digit or `_`"
+        )
+
+
+def _check_market(models: Models) -> None:
+    if set(models.types) != set(models.shares) or not models.types:
         raise UserError(
             f"models.shares: needs one share of at least 1 for each of models.types "
             f"{sorted(models.types)}, got {dict(models.shares)}"
         )
+    for name, kind in models.types.items():
+        kind.spec(f"models.types.{name}")
+
+
+def _check_requests(config: Config) -> None:
+    """Refuse a generated market whose requests would not fit this machine's memory."""
+    workload = config.workload
+    if isinstance(workload, Market):
+        expected = config.models.count * workload.rate_rps * workload.duration_s
+        if expected > MOST_REQUESTS:
+            raise UserError(
+                f"workload.rate_rps: {config.models.count:,} models at {workload.rate_rps:g} "
+                f"requests/s make {expected:,.0f} requests in {workload.duration_s:g} s, and a run "
+                f"takes {MOST_REQUESTS:,} at most; lower it, models.count or workload.duration_s"
+            )
 
 
 register()

@@ -13,14 +13,13 @@ import os
 import sys
 import time
 from argparse import Namespace
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from statistics import fmean
+from typing import Any, NoReturn
 
 import hydra
-
-# Hydra has no public parser of its own command line.
-from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
@@ -29,18 +28,22 @@ from rich.text import Text
 
 from aegaeon.errors import UserError
 from aegaeon.experiment import notes, summary, workers
+from aegaeon.experiment.backends.registry import runner
 from aegaeon.experiment.config import Config, from_hydra
+from aegaeon.experiment.distinctions import distinctions
 from aegaeon.experiment.execute import execute
+from aegaeon.experiment.hydra_options import full_errors, parsed
 from aegaeon.experiment.plan import plan
 from aegaeon.experiment.planned import Plan, Result, nominal_rate
 from aegaeon.experiment.points import Settings, settings_and_seeds
+from aegaeon.experiment.refusals import translated
 from aegaeon.experiment.sweep import requested
 from aegaeon.files import free_bytes, of_place
 from aegaeon.paths import CONF, RUNS, given
 from aegaeon.results.config_hash import config_hash
 from aegaeon.results.inputs import input_digests
 from aegaeon.results.record import open_run
-from aegaeon.results.store import finished
+from aegaeon.results.store import finished, stored_row
 
 _BAR_FROM_REQUESTS = 20_000
 _ROOM_BYTES = 16 << 20
@@ -54,11 +57,10 @@ def resolve(path: str) -> Path:
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
-def _job(cfg: DictConfig) -> None:
-    """Run one composed configuration, a run per seed; leave notes for the sweep's own process."""
+def _job(cfg: DictConfig) -> float:
     notes.follow_owner()
     with notes.marked(_number()):
-        _run_seeds(cfg)
+        return run_point(cfg)
 
 
 def _number() -> int | None:
@@ -68,21 +70,28 @@ def _number() -> int | None:
     return number
 
 
-def _run_seeds(cfg: DictConfig) -> None:
+def run_point(cfg: DictConfig) -> float:
+    """Run one composed configuration, a run per seed; leave notes for the sweep's own process.
+
+    The return value is for sweepers that optimise: the mean `slo_attainment` of the seeds. A seed
+    that failed or was refused counts as 0.
+    """
     note: notes.Note = {"job": cfg.name, "status": "failed"}
     try:
         config = from_hydra(cfg)
         settings, seeds = settings_and_seeds(cfg)
-        inputs = input_digests(settings)
+        inputs = input_digests(settings) | distinctions(config)
     except UserError as error:
         notes.leave(note | {"error": str(error), "user": True})
-        return
-    note |= {"runs": str(resolve(config.paths.runs)), "tracking": config.tracking.uri}
+        return 0.0
+    attained = []
     for seed in seeds:
         started = time.perf_counter()
         note["label"] = label(config, seed)
         outcome = _attempt(config, seed, {**settings, "seed": seed}, inputs)
         notes.leave(note | outcome | {"seconds": time.perf_counter() - started})
+        attained.append(outcome.get("row", {}).get("slo_attainment") or 0.0)
+    return fmean(attained)
 
 
 def label(config: Config, seed: int) -> str:
@@ -95,34 +104,70 @@ def label(config: Config, seed: int) -> str:
 def _attempt(
     config: Config, seed: int, settings: Settings, inputs: Mapping[str, str]
 ) -> notes.Note:
-    """Run one seed unless it has finished before; an error becomes part of the note."""
+    """Run one seed unless it has finished before; an error becomes part of the note.
+
+    What is refused before the work starts leaves nothing behind: no directory and no place to sync.
+    """
     runs_root = resolve(config.paths.runs)
+    place = {"runs": str(runs_root), "tracking": config.tracking.uri}
     key = config_hash(settings, inputs)
+    started = time.perf_counter()
+    recorded: notes.Note = {}
     try:
         if finished(runs_root, config.name, key, config.keep):
-            return {"status": "skipped", "key": key}
+            row = stored_row(runs_root, config.name, key)
+            return {**place, "status": "skipped", "key": key, "row": row}
         _check_room(runs_root)
+        planned = _prepared(config, seed)
         with open_run(
-            runs_root, config.name, settings, inputs=inputs, sweep_id=notes.sweep_id()
+            *(runs_root, config.name, settings),
+            inputs=inputs,
+            sweep_id=notes.sweep_id(),
+            command=notes.command(),
+            started=started,
         ) as record:
-            result = _with_bar(plan(config, seed), record.directory)
-            if lacking := sorted(set(config.keep) - set(result.tables)):
-                made = ", ".join(result.tables)
-                raise UserError(f"keep: this backend makes no table {lacking[0]!r}, only {made}")
+            recorded = place
+            result = _with_bar(planned(), record.directory)
             for name, table in result.tables.items():
                 record.write(name, table)
-            return {"status": "finished", "key": key, "row": record.finish(result.row)}
-    except UserError as error:
-        return {"error": str(error), "user": True}
-    except OSError as error:
-        reason = of_place(error)
-        return {"error": reason or f"{type(error).__name__}: {error}", "user": reason is not None}
+            row = record.finish(result.row)
+            return {**place, "status": "finished", "key": key, "row": row}
     except Exception as error:
-        return {"error": f"{type(error).__name__}: {error}", "user": False}
+        return {**recorded, **_failure(error)}
+
+
+def _prepared(config: Config, seed: int) -> Callable[[], Plan]:
+    """Return what gives the plan; raises UserError for what cannot be run.
+
+    An error of the code is raised by the returned function, so that the run's record has it.
+    """
+    try:
+        planned = plan(config, seed)
+        runner(config.backend).prepare(planned)
+    except UserError:
+        raise
+    except Exception as error:
+        return partial(_raise, error)
+    return lambda: planned
+
+
+def _raise(error: Exception) -> NoReturn:
+    raise error
+
+
+def _failure(error: Exception) -> notes.Note:
+    """Return the part of a note that tells an error, and whether the error is a user's mistake."""
+    told = of_place(error) if isinstance(error, OSError) else None
+    if isinstance(error, UserError):
+        told = str(error)
+    return {"error": told or f"{type(error).__name__}: {error}", "user": told is not None}
 
 
 def _check_room(runs: Path) -> None:
     """Refuse a disk that is full before the work whose results it would have to take."""
+    place = next(folder for folder in (runs, *runs.parents) if os.path.lexists(folder))
+    if not place.is_dir():
+        raise UserError(f"paths.runs: {place} is no folder; give the path of a folder")
     free = free_bytes(runs)
     if free < _ROOM_BYTES:
         raise UserError(
@@ -143,23 +188,35 @@ def _with_bar(planned: Plan, folder: Path) -> Result:
 def run_hydra(arguments: Sequence[str]) -> int:
     """Run the arguments of `aegaeon run`; return the exit code.
 
-    Raises SystemExit with Hydra's own code for what Hydra refuses.
+    Raises UserError for what Hydra refuses, and SystemExit with Hydra's code after `--help`.
     """
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     before, sys.argv = sys.argv, ["aegaeon run", *arguments]
     try:
-        return _run(get_args_parser().parse_args(arguments))
+        with full_errors(), translated():
+            return _run(parsed(arguments), ("aegaeon", "run", *arguments))
     finally:
         sys.argv = before
 
 
-def _run(arguments: Namespace) -> int:
-    shown = (arguments.help, arguments.hydra_help, arguments.cfg, arguments.info)
-    if any(shown) or arguments.shell_completion:
+def _shown() -> int:
+    """Let Hydra print what was asked for; return the exit code."""
+    try:
+        _job()
+    except SystemExit as stop:
+        # Hydra has said what is wrong, such as an unknown --package.
+        return 2 if stop.code else 0
+    return 0
+
+
+def _run(arguments: Namespace, words: Sequence[str]) -> int:
+    if arguments.help or arguments.hydra_help:
         _job()
         return 0
-    console = Console(stderr=True)
     sweep = requested(arguments)
+    if arguments.cfg or arguments.info:
+        return _shown()
+    console = Console(stderr=True)
     many = arguments.multirun or bool(sweep.own and not arguments.run)
     if many and not arguments.multirun:
         sys.argv.insert(1, "--multirun")
@@ -167,13 +224,17 @@ def _run(arguments: Namespace) -> int:
         console.print(Text(sweep.notice()), highlight=False, soft_wrap=True)
     if sweep.tracking is not None:
         summary.check_tracking(resolve(sweep.tracking[0]), sweep.tracking[1])
-    code = 0
+    code, optimum = 0, ""
     try:
-        with notes.collected(many, sweep.runs) as left, workers.surviving():
+        with notes.collected(many, sweep.runs, words) as left, workers.surviving():
             _job()
+            optimum = notes.optimum()
     except SystemExit as stop:
         code = stop.code if isinstance(stop.code, int) else 1
         # A signal ends the command now; without a note there is nothing to report.
         if not left or code > _SIGNALLED:
             raise
-    return max(summary.close(left, many, console), code)
+    code = max(summary.close(left, many, console), code)
+    if optimum:
+        console.print(Text(optimum), highlight=False, soft_wrap=True)
+    return code

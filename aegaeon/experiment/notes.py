@@ -10,15 +10,17 @@ from __future__ import annotations
 import atexit
 import json
 import os
+import shlex
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import yaml
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -33,6 +35,9 @@ _FOLDER = "AEGAEON_SWEEP_NOTES"
 _OWNER = "AEGAEON_SWEEP_OWNER"
 _ID = "sweep_id"
 _BEGUN, _ENDED = ".begun", ".ended"
+_COMMAND = "command"
+# Optuna's sweeper leaves its result in `hydra.sweep.dir`, which is this folder.
+_OPTIMUM = "optimization_results.yaml"
 _PER_SECOND = 4
 _kept: list[Note] = []
 
@@ -40,6 +45,11 @@ _kept: list[Note] = []
 def sweep_id() -> str:
     """Return the id of the sweep that this process works for."""
     return (Path(os.environ[_FOLDER]) / _ID).read_text()
+
+
+def command() -> str:
+    """Return the command that started the sweep, as a terminal takes it."""
+    return (Path(os.environ[_FOLDER]) / _COMMAND).read_text()
 
 
 def leave(note: Note) -> None:
@@ -54,16 +64,32 @@ def leave(note: Note) -> None:
         _kept.append(note)
 
 
+def optimum() -> str:
+    """Return what an optimising sweeper found, as one line; empty for other sweepers."""
+    path = Path(os.environ[_FOLDER]) / _OPTIMUM
+    if not path.exists():
+        return ""
+    found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    if "best_params" not in found:
+        return f"solutions: {json.dumps(found.get('solutions'))}"
+    best = " ".join(f"{key}={value}" for key, value in found["best_params"].items())
+    return f"best: {best} with a mean slo_attainment of {found['best_value']:.6g}"
+
+
 @contextmanager
-def collected(bar: bool, runs: int | None = None) -> Iterator[list[Note]]:
+def collected(
+    bar: bool, runs: int | None = None, words: Sequence[str] = ()
+) -> Iterator[list[Note]]:
     """Open a sweep; its list of notes is filled when the block ends.
 
     With `bar`, a progress bar counts the notes up to `runs`, or without an end if that is None.
+    `words` are the command line that started the sweep.
     """
     try:
         folder = _folder()
         for left in folder.iterdir():
             left.unlink()
+        (folder / _COMMAND).write_text(shlex.join(words))
         (folder / _ID).write_text(uuid.uuid4().hex[:12])
     except OSError as error:
         raise UserError(

@@ -13,7 +13,7 @@ from aegaeon.errors import UserError
 from aegaeon.experiment.backends.registry import runner
 from aegaeon.experiment.config import Config, Market, TraceWorkload
 from aegaeon.experiment.lengths import known_lengths
-from aegaeon.experiment.planned import Plan
+from aegaeon.experiment.planned import Plan, traffic_s
 from profiles.cost import cost_model
 from profiles.engine_profile import measured_device
 from workloads import Arrivals, Reading, expand_market, market, model_rates, replay
@@ -46,7 +46,11 @@ def plan(config: Config, seed: int) -> Plan:
         lengths=known_lengths(config.system, arrivals),
     )
     planned = Plan(config, seed, deployment, arrivals, drawn.clipped, drawn.skipped)
-    return replace(planned, fleet=runner(config.backend).check(planned))
+    backend = runner(config.backend)
+    if lacking := sorted(set(config.keep) - set(backend.tables)):
+        made = ", ".join(backend.tables)
+        raise UserError(f"keep: this backend makes no table {lacking[0]!r}, only {made}")
+    return replace(planned, fleet=backend.check(planned))
 
 
 def market_models(config: Config) -> tuple[ModelSpec, ...]:
@@ -94,5 +98,5 @@ def _rates(
     if isinstance(workload, Market):
         return model_rates(models, workload.rate_rps, workload.skew, seed)
     counts = Counter(arrival.request.model for arrival in arrivals)
-    duration = workload.duration_s or arrivals[-1].request.arrival or 1.0
+    duration = traffic_s(workload, arrivals)
     return {model.name: counts[model.name] / duration for model in models}

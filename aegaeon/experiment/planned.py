@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 
 from aegaeon.core import Arrival, Deployment, Fleet
+from aegaeon.errors import UserError
 from aegaeon.experiment.config import Config, Market, TraceWorkload, Workload
 from aegaeon.results.schema import ROWS
 
@@ -32,8 +33,8 @@ class Plan:
 
     @property
     def duration_s(self) -> float:
-        """Seconds of traffic: the workload's, or up to the last arrival of a whole trace."""
-        return self.config.workload.duration_s or self.arrivals[-1].request.arrival or 1.0
+        """Seconds of traffic (`traffic_s`)."""
+        return traffic_s(self.config.workload, self.arrivals)
 
     @property
     def types(self) -> dict[str, str]:
@@ -47,6 +48,23 @@ class Result:
 
     row: Row
     tables: Mapping[str, pd.DataFrame]
+
+
+def traffic_s(workload: Workload, arrivals: Sequence[Arrival]) -> float:
+    """Return the seconds of traffic: the workload's, or those of a whole trace.
+
+    A whole trace lasts from 0 to one mean gap after the last arrival, so that requests per second
+    are the inverse of the mean gap. Raises UserError for a whole trace without a gap.
+    """
+    if workload.duration_s:
+        return workload.duration_s
+    first, last = arrivals[0].request.arrival, arrivals[-1].request.arrival
+    if first == last:
+        raise UserError(
+            f"workload.duration_s: the trace's {len(arrivals)} request(s) arrive at one moment, "
+            "which is no rate; set the seconds of traffic that they stand for"
+        )
+    return last + (last - first) / (len(arrivals) - 1)
 
 
 def nominal_rate(workload: Workload) -> float:

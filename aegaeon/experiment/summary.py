@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -41,12 +42,13 @@ def close(notes: Sequence[Note], many: bool, console: Console) -> int:
     UNLOGGED if no run failed and MLflow lacks some run.
     """
     status = Counter(note["status"] for note in notes)
-    if not many and status["finished"]:
+    if not many and notes and "row" in notes[0]:
         _show(notes[0], console)
     if many:
         _show_changed(notes, console)
     parts = [f"{status[s]} {s}" for s in ("finished", "skipped", "failed") if status[s]]
-    console.print(", ".join(parts), highlight=False)
+    if many or not status["failed"]:
+        console.print(", ".join(parts), highlight=False)
     if status["skipped"]:
         console.print("skipped runs had finished before; delete their folder to repeat")
     failures = [note for note in notes if note["status"] == "failed"]
@@ -83,7 +85,8 @@ def _report(failures: Sequence[Note], console: Console) -> None:
         text = Text(f"error: {error}{times}", style="red")
         console.print(text, highlight=False, soft_wrap=True)
     if len(grouped) > _SHOWN_ERRORS:
-        console.print(f"... and {len(grouped) - _SHOWN_ERRORS} more; see run.json")
+        recorded = "" if all(note["user"] for note in failures) else "; see run.json"
+        console.print(f"... and {len(grouped) - _SHOWN_ERRORS} more{recorded}")
 
 
 def _show_changed(notes: Sequence[Note], console: Console) -> None:
@@ -100,9 +103,12 @@ def _show_changed(notes: Sequence[Note], console: Console) -> None:
 
 def _show(note: Note, console: Console) -> None:
     """Print the measures of a single run."""
-    console.print(f"[bold]{note['label']}[/bold]  ({note['seconds']:.2f} s)", highlight=False)
+    took = "finished before" if note["status"] == "skipped" else f"{note['seconds']:.2f} s"
+    console.print(f"[bold]{note['label']}[/bold]  ({took})", highlight=False)
     for key in _MEASURES:
         value = note["row"].get(key)
         if value is not None:
             console.print(f"  {key:20s} {value:.6g}", highlight=False)
-    console.print(f"  {Path(note['runs']).name}/{note['job']}/{note['key']}", highlight=False)
+    place = Path(note["runs"], note["job"], note["key"])
+    shown = place.relative_to(Path.cwd()) if place.is_relative_to(Path.cwd()) else place
+    console.print(Text(f"  {shlex.quote(str(shown))}"), highlight=False, soft_wrap=True)

@@ -43,18 +43,18 @@ class LiveOptions:
     address: str = "local"
     auth: str = field(default="token", metadata=AUTH)
     device: str = field(default="cpu", metadata=one_of("cpu", "cuda"))
-    threads: int = field(default=1, metadata=at_least(1))
+    threads: int = field(default=1, metadata=at_least(1, 1024))
     checkpoints: dict[str, str] = field(default_factory=dict)
     kv_bytes: int = field(default=0, metadata=at_least(0))
     cache_bytes: int = field(default=2 << 30, metadata=at_least(1))
     slab_bytes: int = field(default=0, metadata=at_least(0))
-    slabs: int = field(default=64, metadata=at_least(1))
-    block_size: int = field(default=32, metadata=at_least(1))
+    slabs: int = field(default=64, metadata=at_least(1, 1_000_000))
+    block_size: int = field(default=32, metadata=at_least(1, 65_536))
     calibrate: bool = True
-    start_timeout_s: float = field(default=300.0, metadata=above(0))
-    stall_timeout_s: float = field(default=60.0, metadata=above(0))
+    start_timeout_s: float = field(default=300.0, metadata=above(0, 1e6))
+    stall_timeout_s: float = field(default=60.0, metadata=above(0, 1e6))
     on_fault: str = field(default="recover", metadata=ON_FAULT)
-    restarts: int = field(default=2, metadata=at_least(0))
+    restarts: int = field(default=2, metadata=at_least(0, 1000))
     overcommit: bool = False
 
 
@@ -75,9 +75,9 @@ class SwitchCostOptions:
 
     device: str = field(default="cpu", metadata=one_of("cpu", "cuda"))
     checkpoints: dict[str, str] = field(default_factory=dict)
-    rounds: int = field(default=3, metadata=at_least(1))
-    repeats: int = field(default=5, metadata=at_least(1))
+    rounds: int = field(default=3, metadata=at_least(1, 1000))
+    repeats: int = field(default=5, metadata=at_least(1, 1000))
     kv_bytes: int = field(default=1 << 30, metadata=at_least(0))
-    block_size: int = field(default=32, metadata=at_least(1))
-    max_len: int = field(default=2048, metadata=at_least(2))
+    block_size: int = field(default=32, metadata=at_least(1, 65_536))
+    max_len: int = field(default=2048, metadata=at_least(2, 100_000_000))
     overcommit: bool = False

@@ -102,6 +102,11 @@ class System(ABC):
         """Whether the policies read true output lengths, which no operator knows beforehand."""
         return False
 
+    @property
+    def shares_devices(self) -> bool:
+        """Whether several models run on one device at the same time, which no live engine does."""
+        return False
+
     @abstractmethod
     def fleet(self, deployment: Deployment) -> Fleet:
         """Divide the devices into instances; raise `UserError` if that is impossible."""

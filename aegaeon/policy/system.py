@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from aegaeon.constraints import above, at_least, check_fields
 from aegaeon.core import Deployment, Fleet, InstanceSpec, Request, Stage
 from aegaeon.errors import UserError
 from aegaeon.policy.decode import DecodeDispatcher, DecodeScheduler, RoundOptions
@@ -28,26 +29,22 @@ class Aegaeon(System):
     """
 
     name: str = "aegaeon"
-    prefill: int = 6
-    decode: int = 10
-    qmax_s: float = QMAX_S
-    alpha_floor: float = ALPHA_FLOOR
-    max_group: int = MAX_GROUP_SIZE
+    prefill: int = field(default=6, metadata=at_least(1, 100_000))
+    decode: int = field(default=10, metadata=at_least(1, 100_000))
+    qmax_s: float = field(default=QMAX_S, metadata=above(0, 1e6))
+    alpha_floor: float = field(default=ALPHA_FLOOR, metadata=above(0, 1))
+    max_group: int = field(default=MAX_GROUP_SIZE, metadata=at_least(1, 1_000_000))
     prefetch: bool = True
     lazy_eviction: bool = True
     accumulative: bool = True
     count_requests: bool = False
     batch_term: bool = True
-    pools: int = 1
+    pools: int = field(default=1, metadata=at_least(1, 100_000))
 
     def fleet(self, deployment: Deployment) -> Fleet:
         """Lay out prefill instances first, then decoding ones, filling nodes in order."""
+        check_fields(self, "system")
         tp = tensor_parallel(deployment)
-        if min(self.prefill, self.decode, self.pools, self.max_group) < 1 or self.qmax_s <= 0:
-            raise UserError(
-                "system: prefill, decode, pools and max_group must be at least 1 and qmax_s "
-                f"greater than 0, got {self}"
-            )
         if (self.prefill + self.decode) * tp != deployment.gpus:
             raise UserError(
                 f"system.prefill + system.decode: {self.prefill} + {self.decode} instances of "

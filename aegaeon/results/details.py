@@ -14,7 +14,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from aegaeon.errors import UserError
+from aegaeon.errors import UserError, reason
 from aegaeon.results.once import once
 from aegaeon.results.parquet import write_table
 from aegaeon.results.record import run_directory
@@ -131,7 +131,7 @@ def _read(path: Path, experiment: str) -> pd.DataFrame:
         return _frame(pq.read_table(path))
     except (OSError, pa.ArrowException) as error:
         raise UserError(
-            f"{path}: cannot be read ({error}); write the table with `aegaeon run "
+            f"{path}: cannot be read ({reason(error)}); write the table with `aegaeon run "
             f"experiment={experiment}`, then `aegaeon results export {experiment}`"
         ) from error
 

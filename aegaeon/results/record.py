@@ -16,7 +16,7 @@ from typing import Any, Literal
 import pandas as pd
 import pyarrow as pa
 
-from aegaeon.errors import UserError
+from aegaeon.errors import UserError, reason
 from aegaeon.files import write_text
 from aegaeon.results import provenance
 from aegaeon.results.config_hash import VERSION, config_hash, jsonable
@@ -94,8 +94,11 @@ def open_run(
     inputs: Mapping[str, str] | None = None,
     sweep_id: str = "",
     command: str | None = None,
+    started: float | None = None,
 ) -> Iterator[RunRecord]:
     """Record a run of `config` (resolved) in a directory, with success or failure.
+
+    `started` is the `time.perf_counter` of the run's start, if the run was planned before.
 
     `inputs` are the digests of the files that `config` names (`config_hash`). The block must call
     `finish`. An exception in the block marks the run as failed, is recorded with its traceback,
@@ -106,6 +109,7 @@ def open_run(
     facts = _opening(experiment, key, sweep_id, command)
     facts |= {"inputs": digests, "config": jsonable(config)}
     run = RunRecord(run_directory(runs_root, experiment, key), facts)
+    run.started = run.started if started is None else started
     run.save("running")
     try:
         yield run
@@ -126,7 +130,7 @@ def read_record(path: Path) -> dict[str, Any]:
         facts = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(
-            f"{path}: not a readable run record ({error}); expected JSON. "
+            f"{path}: not a readable run record ({reason(error)}); expected JSON. "
             "Delete its directory and start the sweep again."
         ) from error
     if not isinstance(facts, dict) or "status" not in facts:

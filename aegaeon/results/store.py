@@ -10,7 +10,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from aegaeon.errors import UserError
+from aegaeon.errors import UserError, reason
 from aegaeon.results.config_hash import VERSION
 from aegaeon.results.diff import changed_cells
 from aegaeon.results.once import once
@@ -43,6 +43,14 @@ def finished(runs_root: Path, experiment: str, config_hash: str, keep: Sequence[
     tables = {*facts.get("tables", ()), *[f"{name}.parquet" for name in keep]}
     complete = all((directory / name).exists() for name in tables)
     return facts["status"] == "finished" and complete
+
+
+def stored_row(runs_root: Path, experiment: str, config_hash: str) -> dict[str, Any]:
+    """Return the row of a finished run; raises `UserError` for a damaged record."""
+    row: dict[str, Any] = read_record(run_directory(runs_root, experiment, config_hash) / RUN_FILE)[
+        "row"
+    ]
+    return row
 
 
 def records(runs_root: Path, experiment: str) -> list[dict[str, Any]]:
@@ -128,5 +136,7 @@ def _read_stored(experiment: str, path: Path) -> pd.DataFrame:
     except FileNotFoundError as error:
         raise UserError(f"{path}: no stored results; use {remake}.") from error
     except (OSError, pa.ArrowException) as error:
-        raise UserError(f"{path}: not a parquet file ({error}); replace it: {remake}.") from error
+        raise UserError(
+            f"{path}: not a parquet file ({reason(error)}); replace it: {remake}."
+        ) from error
     return ROWS.frame(table.to_pandas(), path)

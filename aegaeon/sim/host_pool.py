@@ -10,7 +10,7 @@ from collections import defaultdict, deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from aegaeon.constraints import above
+from aegaeon.constraints import above, at_least
 from aegaeon.errors import UserError
 from aegaeon.kv_ledger import PoolFull, SlabLedger
 from aegaeon.policy.lifecycle import ConservationError
@@ -21,10 +21,10 @@ from aegaeon.runlog import PoolSample, RunLog
 class HostPool:
     """The host KV pool of one node: sizes of section 5.3, and the seconds between samples."""
 
-    pool_bytes: float = 320e9
+    pool_bytes: float = field(default=320e9, metadata=above(0, 1e15))
     slab_bytes: int = field(default=1 << 30, metadata=above(0))
-    block_tokens: int = field(default=16, metadata=above(0))
-    sample_s: float = field(default=0.25, metadata=above(0))
+    block_tokens: int = field(default=16, metadata=above(0, 1_000_000))
+    sample_s: float = field(default=0.25, metadata=at_least(0.001, 1e6))
 
     @property
     def slabs(self) -> int:

@@ -6,8 +6,9 @@ What its placement has no room for is refused: the scorer counts those requests 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from aegaeon.constraints import above, at_least, check_fields
 from aegaeon.core import Deployment, Fleet, InstanceSpec, Request, Stage
 from aegaeon.errors import UserError
 from aegaeon.policy.interface import Dispatcher, Placement, Refusal, Scheduler, System
@@ -30,14 +31,20 @@ class MuxServe(System):
     """
 
     name: str = "muxserve"
-    kv_share: float = 0.4
-    activation_gb: float = 6.0
-    overhead_gb: float = 1.6
-    max_models_per_gpu: int | None = None
+    kv_share: float = field(default=0.4, metadata=above(0, 1))
+    activation_gb: float = field(default=6.0, metadata=at_least(0, 1e6))
+    overhead_gb: float = field(default=1.6, metadata=at_least(0, 1e6))
+    max_models_per_gpu: int | None = field(default=None, metadata=at_least(1, 1_000_000))
     adaptive: bool = True
+
+    @property
+    def shares_devices(self) -> bool:
+        """All models of a device are resident, and run side by side."""
+        return True
 
     def fleet(self, deployment: Deployment) -> Fleet:
         """Make every mesh that got a model an instance; raise `UserError` if none got any."""
+        check_fields(self, "system")
         rule = MemoryRule(
             self.kv_share, self.activation_gb, self.overhead_gb, self.max_models_per_gpu
         )

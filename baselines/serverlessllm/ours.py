@@ -13,8 +13,8 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from aegaeon.constraints import at_least, check_fields
 from aegaeon.core import CostModel, Deployment, Fleet, InstanceSpec, Request, Stage
-from aegaeon.errors import UserError
 from aegaeon.policy.decode import kv_need
 from aegaeon.policy.interface import (
     NO_LENGTHS,
@@ -42,9 +42,9 @@ class ServerlessLLM(System):
 
     name: str = "serverlessllm"
     shortest_first: bool = False
-    max_batch: int = 0
-    drop_after_s: float = 0.0
-    load_gbps: float = 0.0
+    max_batch: int = field(default=0, metadata=at_least(0, 1_000_000))
+    drop_after_s: float = field(default=0.0, metadata=at_least(0, 1e9))
+    load_gbps: float = field(default=0.0, metadata=at_least(0, 1e6))
 
     @property
     def oracle(self) -> bool:
@@ -53,12 +53,8 @@ class ServerlessLLM(System):
 
     def fleet(self, deployment: Deployment) -> Fleet:
         """Make every tensor-parallel group a colocated instance."""
+        check_fields(self, "system")
         tp = tensor_parallel(deployment)
-        if min(self.max_batch, self.drop_after_s, self.load_gbps) < 0:
-            raise UserError(
-                "system: max_batch, drop_after_s and load_gbps must be 0 (no limit) or more, "
-                f"got {self}"
-            )
         link = self.load_gbps * 1e9 or deployment.device.link_bandwidth
         return tuple(
             InstanceSpec(

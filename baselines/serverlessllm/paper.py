@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+from aegaeon.constraints import at_least, check_fields
 from aegaeon.core import CostModel, Deployment, Fleet, InstanceSpec, Request, Stage
 from aegaeon.policy.interface import Dispatcher, Placement, Scheduler, System, serving
 from baselines.continuous_batching import ContinuousBatching
@@ -28,9 +29,9 @@ class ServerlessLLMPaper(System):
 
     name: str = "serverlessllm_paper"
     shortest_first: bool = False
-    max_batch: int = 4
-    drop_after_s: float = 15.0
-    load_gbps: float = 16.0
+    max_batch: int = field(default=4, metadata=at_least(1, 1_000_000))
+    drop_after_s: float = field(default=15.0, metadata=at_least(0, 1e9))
+    load_gbps: float = field(default=16.0, metadata=at_least(0, 1e6))
 
     @property
     def oracle(self) -> bool:
@@ -39,6 +40,7 @@ class ServerlessLLMPaper(System):
 
     def fleet(self, deployment: Deployment) -> Fleet:
         """Make every GPU a worker; a switch drops the KV of whatever has not finished."""
+        check_fields(self, "system")
         fleet = ServerlessLLM(load_gbps=self.load_gbps).fleet(deployment)
         return tuple(replace(instance, keep_kv=False) for instance in fleet)
 

@@ -3,7 +3,9 @@
 import signal
 
 import pytest
+from click.shell_completion import BashComplete
 
+from aegaeon.cli import cli
 from aegaeon.experiment import hydra_job, reproduce
 from aegaeon.signals import stoppable
 
@@ -30,6 +32,24 @@ def test_all_arguments_reach_hydra(arguments, monkeypatch, aegaeon):
     monkeypatch.setattr(hydra_job, "run_hydra", lambda given: seen.append(list(given)) or 3)
     assert aegaeon("run", *arguments.split()).exit_code == 3
     assert seen == [arguments.split()]
+
+
+@pytest.mark.parametrize(
+    ("words", "incomplete", "found"),
+    [
+        ("run", "sys", ["system.", "system="]),
+        ("run system =", "mu", ["muxserve", "muxserve_relaxed"]),
+        ("run system", "", ["aegaeon", "muxserve", "sleep_mode"]),
+        ("run -m", "system=mu", ["system=muxserve", "system=muxserve_relaxed"]),
+        ("run models.count=2", "workload.r", ["workload.rate_rps="]),
+        ("", "fig", ["figures"]),
+    ],
+)
+def test_tab_completes_groups_choices_and_keys(words, incomplete, found):
+    shell = BashComplete(cli, {}, "aegaeon", "_AEGAEON_COMPLETE")
+    values = [item.value for item in shell.get_completions(words.split(), incomplete)]
+    assert set(found) <= set(values)
+    assert not [value for value in values if "base_" in value]
 
 
 def test_a_signal_ends_reproduce_and_not_only_one_experiment(monkeypatch, tmp_path):

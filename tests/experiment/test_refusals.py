@@ -1,5 +1,7 @@
 """What cannot be run is refused before it runs, with a message that names the key."""
 
+import re
+
 import pytest
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
@@ -117,6 +119,14 @@ def test_slabs_take_the_blocks_of_whatever_models_run() -> None:
         check_host([small, large], chosen)
 
 
+def test_the_advice_on_checkpoints_can_be_pasted(composed) -> None:
+    with pytest.raises(UserError) as caught:
+        plan(from_hydra(composed("backend=live", "models.count=2")), seed=0)
+    advice = re.findall("'(.*)'", str(caught.value))
+    config = from_hydra(composed("backend=live", *advice))
+    assert config.backend.checkpoints == {"qwen2.5-7b": "FOLDER"}
+
+
 def test_checkpoints_of_other_runs_may_be_given_too(composed) -> None:
     given = "+backend.checkpoints={qwen-7b: /absent}"
     plan(from_hydra(composed("experiment=live_kick", given)), seed=0)
@@ -143,9 +153,12 @@ def test_running_refuses(overrides, named, composed) -> None:
 @pytest.mark.parametrize(
     ("override", "says"),
     [
-        ("name=../evil", "name: '../evil' names a folder below paths.runs"),
-        ("name=''", "name: '' names a folder below paths.runs"),
-        ("backend.misprediction=-1", "backend.misprediction: must be at least 0, got -1.0"),
+        ("name=../evil", "name: '../evil' is no name"),
+        ("name=''", "name: '' is no name"),
+        (
+            "backend.misprediction=-1",
+            "backend.misprediction: must be at least 0 and at most 3, got -1.0",
+        ),
     ],
 )
 def test_values_that_only_a_user_can_mean_wrongly_are_named(composed, override, says) -> None:
@@ -154,7 +167,8 @@ def test_values_that_only_a_user_can_mean_wrongly_are_named(composed, override, 
     assert str(caught.value).startswith(says)
 
 
-def test_a_device_that_cannot_be_is_named_by_its_key(composed) -> None:
-    config = from_hydra(composed("hardware.device.usable_memory=5"))
-    with pytest.raises(UserError, match=r"hardware\.device: "):
-        plan(config, 0)
+def test_a_misprediction_at_its_bound_ends(composed) -> None:
+    small = ("models.count=4", "hardware.gpus=4", "system.prefill=1", "system.decode=3")
+    config = from_hydra(composed(*small, "backend.misprediction=3", "workload.duration_s=10"))
+    row = execute(plan(config, seed=0)).row
+    assert row["finished"] == row["requests"] > 0

@@ -64,7 +64,7 @@ def test_failures_are_grouped_and_the_first_five_shown():
     assert "8 failed" in text
     assert "error: key 0: wrong (2 runs)" in text
     assert text.count("error: ") == 5
-    assert "... and 2 more; see run.json" in text
+    assert text.endswith("... and 2 more\n")
 
 
 def test_a_failure_that_is_no_mistake_gives_1():
@@ -77,6 +77,14 @@ def test_a_single_run_shows_its_measures():
     assert code == 0
     assert "requests             199" in text
     assert "runs/e/abc" in text
+
+
+def test_a_single_run_that_finished_before_shows_its_measures_too():
+    note = {"status": "skipped", "label": "aegaeon", "seconds": 0.0, "key": "abc"}
+    code, text = closed({**PLACE, **note, "row": {"requests": 199}}, many=False)
+    assert code == 0
+    assert "aegaeon  (finished before)" in text
+    assert "requests             199" in text
 
 
 @pytest.mark.parametrize("count", [1, 2])

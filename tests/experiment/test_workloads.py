@@ -70,15 +70,31 @@ def test_sharegpt_arrives_at_the_rate_of_a_model(trace, composed) -> None:
     ("choice", "rate", "named"),
     [
         ("sharegpt", 0, r"^workload\.rate_rps: .* has no arrival times"),
-        ("sharegpt", -1, r"^workload\.rate_rps: expected"),
+        ("sharegpt", -1, r"^workload\.rate_rps: must be at least 0"),
         ("azure", 1, r"^workload\.rate_rps: .* workload\.rate_scale"),
     ],
 )
 def test_a_rate_that_a_trace_cannot_have_is_refused(choice, rate, named, trace, composed) -> None:
     rates = f"workload.rate_rps={rate}"
-    config = from_hydra(composed(*SMALL, f"workload={choice}", trace(choice), rates))
+    cfg = composed(*SMALL, f"workload={choice}", trace(choice), rates)
     with pytest.raises(UserError, match=named):
-        plan(config, seed=0)
+        plan(from_hydra(cfg), seed=0)
+
+
+def test_a_whole_trace_has_its_true_rate_or_is_told_to_get_one(trace, composed) -> None:
+    chosen = (*SMALL, "workload=mooncake", trace("mooncake"))
+    path = Path(chosen[-1].partition("=")[2])
+    path.write_text("".join(MOONCAKE.replace("1500", str(at)) for at in (0, 10_000, 20_000)))
+    planned = plan(from_hydra(composed(*chosen)), seed=0)
+    assert len(planned.arrivals) / planned.duration_s == pytest.approx(0.1)
+    assert sum(planned.deployment.rates.values()) == pytest.approx(0.1)
+    assert execute(planned).row["rate_rps"] == pytest.approx(0.1 / 4)
+    for count in (1, 3):
+        path.write_text(MOONCAKE.replace("1500", "0") * count)
+        with pytest.raises(UserError, match=r"^workload\.duration_s: .* arrive at one moment"):
+            plan(from_hydra(composed(*chosen)), seed=0)
+        row = execute(plan(from_hydra(composed(*chosen, "workload.duration_s=5")), seed=0)).row
+        assert row["rate_rps"] == pytest.approx(count / 5 / 4)
 
 
 def test_a_trace_without_a_rate_is_called_by_its_name(trace, composed) -> None:
@@ -106,6 +122,7 @@ def test_every_popularity_is_accepted(skew, trace, composed) -> None:
     rates = planned.deployment.rates.values()
     assert (len(set(rates)) == 1) == (skew == "uniform")
     replayed = (*SMALL, "workload=mooncake", trace("mooncake"), f"workload.assign={skew}")
+    replayed += ("workload.duration_s=60",)
     assert plan(from_hydra(composed(*replayed)), seed=0).arrivals
 
 
@@ -120,5 +137,5 @@ def test_every_popularity_is_accepted(skew, trace, composed) -> None:
 def test_a_refused_name_is_told_the_others(override, choices, trace, composed) -> None:
     key = override.partition("=")[0]
     base = () if "skew" in key else ("workload=azure", trace("azure"))
-    with pytest.raises(UserError, match=f"^{key}: expected one of {', '.join(choices)}, got"):
+    with pytest.raises(UserError, match=f"^{key}: must be one of {', '.join(choices)}, got"):
         from_hydra(composed(*base, override))

@@ -9,7 +9,14 @@ from pathlib import Path
 import pytest
 from hydra.core.config_store import ConfigStore
 
-from aegaeon.experiment.config import Config, DeviceOptions, Market, TraceWorkload
+from aegaeon.constraints import KEY
+from aegaeon.experiment.config import (
+    Config,
+    DeviceOptions,
+    Market,
+    ModelOptions,
+    TraceWorkload,
+)
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("aegaeon", "baselines", "figures", "kernels", "profiles", "workloads")
@@ -92,6 +99,18 @@ def test_messages_name_keys_that_exist(path: Path) -> None:
 @pytest.mark.parametrize("path", TEXTS, ids=lambda p: p.relative_to(ROOT).as_posix())
 def test_documents_name_keys_that_exist(path: Path) -> None:
     assert unknown(path.read_text()) == []
+
+
+def test_every_number_of_the_configuration_has_a_range() -> None:
+    """A number without one may end a run in a traceback, or never."""
+    classes = {DeviceOptions, ModelOptions, Config, *(s for g in KEYS for s in schemas(g))}
+    without = [
+        f"{owner.__name__}.{item.name}"
+        for owner in classes
+        for item in fields(owner)
+        if re.search(r"\b(int|float)\b", str(item.type)) and KEY not in item.metadata
+    ]
+    assert sorted(without) == []
 
 
 def test_messages_of_workloads_start_with_a_whole_key() -> None:

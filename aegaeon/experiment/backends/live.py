@@ -11,7 +11,7 @@ from aegaeon.experiment.config import Live
 from aegaeon.experiment.planned import Plan, Result
 from aegaeon.experiment.sizes import check_sizes
 from aegaeon.live.control.log import run_log
-from aegaeon.live.preflight.checks import check_host, check_types, live_fleet
+from aegaeon.live.preflight.checks import check_host, check_shares, check_types, live_fleet
 from aegaeon.paths import CONF
 from aegaeon.scoring.tables import costs_table, pool_table
 
@@ -24,28 +24,36 @@ def known_types() -> list[str]:
 class LiveBackend:
     """Needs vLLM and Ray on this machine, or the address of a Ray cluster."""
 
+    tables = ("requests", "events", "pool", "costs")
+
     def __init__(self, options: Live) -> None:
         self._options = options
 
     def check(self, planned: Plan) -> Fleet:
         """Lay out the devices; refuse what the configuration alone shows to be impossible."""
         options, deployment = self._options, planned.deployment
+        # Before checkpoints are asked for: no checkpoint helps a system without a live form.
+        check_shares(planned.config.system)
         check_types(deployment.models, options, known_types())
         check_host(deployment.models, options)
         fleet = live_fleet(planned.config.system, deployment, options)
         check_sizes(planned.arrivals, fleet, deployment.costs)
         return fleet
 
+    def prepare(self, planned: Plan) -> None:
+        """Refuse a machine without the packages or the memory."""
+        from aegaeon.live.preflight.machine import check_machine
+
+        check_machine(self._options, planned.deployment.gpus, planned.deployment.models)
+
     def execute(
         self, planned: Plan, progress: Callable[[int], None] | None, folder: Path
     ) -> Result:
         """Serve the arrivals at their times and score; logs go below `folder`."""
         from aegaeon.live.auth import use_auth
-        from aegaeon.live.preflight.machine import check_machine
         from aegaeon.live.preflight.room import alone
 
         options, deployment = self._options, planned.deployment
-        check_machine(options, deployment.gpus, deployment.models)
         use_auth(options.auth)
         with alone(options):
             from aegaeon.live.backend import run_live

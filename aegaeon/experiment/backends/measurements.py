@@ -23,12 +23,17 @@ NOTHING_SERVED = dict.fromkeys(("requests", "finished", "failed", "tokens", "swi
 class OccupancyModel:
     """Theorem 3.1: how many models have a request in flight if no request ever waits."""
 
+    tables = ("series",)
+
     def __init__(self, options: Occupancy) -> None:
         self._options = options
 
     def check(self, planned: Plan) -> Fleet:
         """Accept any plan; the model has no instances."""
         return ()
+
+    def prepare(self, planned: Plan) -> None:
+        """Need nothing of this machine."""
 
     def execute(
         self, planned: Plan, progress: Callable[[int], None] | None, folder: Path
@@ -53,6 +58,8 @@ class OccupancyModel:
 class SwitchCostMeasurement:
     """Figure 7: what a change of model costs on one device of this machine."""
 
+    tables = ("stages",)
+
     def __init__(self, options: SwitchCostBackend) -> None:
         self._options = options
 
@@ -61,19 +68,22 @@ class SwitchCostMeasurement:
         check_types(planned.deployment.models, self._options, known_types())
         return ()
 
+    def prepare(self, planned: Plan) -> None:
+        """Refuse a machine without the packages or the memory."""
+        from aegaeon.live.preflight.machine import check_machine
+
+        check_machine(self._options, 1, planned.deployment.models)
+
     def execute(
         self, planned: Plan, progress: Callable[[int], None] | None, folder: Path
     ) -> Result:
         """Measure every way to get ready; logs go below `folder`."""
-        from aegaeon.live.preflight.machine import check_machine
         from aegaeon.live.preflight.room import alone
 
-        models = planned.deployment.models
-        check_machine(self._options, 1, models)
         with alone(self._options):
             from aegaeon.live.measure.switch_cost.run import switch_costs
 
-            stages = switch_costs(models, self._options, folder)
+            stages = switch_costs(planned.deployment.models, self._options, folder)
         row = settings(planned) | NOTHING_SERVED
         row |= {"source": "live", "system": "switch_cost", "gpus": 1}
         return Result(row, {"stages": stages_table(stages)})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,8 +21,17 @@ class Runner(Protocol):
     What a runner needs beyond numpy and pandas is imported when a plan is carried out.
     """
 
+    @property
+    def tables(self) -> Sequence[str]:
+        """The names of the tables that a run may keep."""
+        ...
+
     def check(self, planned: Plan) -> Fleet:
         """Refuse what cannot be carried out, before any work; return the plan's instances."""
+        ...
+
+    def prepare(self, planned: Plan) -> None:
+        """Refuse what this machine cannot carry out, before the run is recorded."""
         ...
 
     def execute(

@@ -21,6 +21,8 @@ from profiles.cost import perturbed
 class SimulatedBackend:
     """Needs nothing but this process."""
 
+    tables = ("requests", "events", "pool", "stages")
+
     def __init__(self, options: Simulated) -> None:
         self._options = options
 
@@ -29,6 +31,9 @@ class SimulatedBackend:
         fleet = planned.config.system.fleet(planned.deployment)
         check_sizes(planned.arrivals, fleet, planned.deployment.costs)
         return fleet
+
+    def prepare(self, planned: Plan) -> None:
+        """Need nothing of this machine."""
 
     def execute(
         self, planned: Plan, progress: Callable[[int], None] | None, folder: Path

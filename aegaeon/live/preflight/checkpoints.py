@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from aegaeon.core import ModelSpec
-from aegaeon.errors import UserError
+from aegaeon.errors import UserError, reason
 from aegaeon.live.options import TINY
 
 DTYPES = {2: "bfloat16", 4: "float32"}
@@ -44,7 +44,7 @@ def check_random(spec: ModelSpec) -> None:
     if not spec.type.startswith(TINY):
         raise UserError(
             f"backend.checkpoints: no folder for model type {spec.type}; give one, as in "
-            f"'backend.checkpoints={{{spec.type}: FOLDER}}'"
+            f"'+backend.checkpoints={{{spec.type}: FOLDER}}'"
         )
     if spec.hidden != spec.heads * spec.head_dim or spec.dtype_bytes not in DTYPES:
         raise UserError(
@@ -58,7 +58,9 @@ def _json(file: Path) -> Mapping[str, Any]:
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise UserError(f"{file}: not readable as JSON ({error}); download it again") from error
+        raise UserError(
+            f"{file}: not readable as JSON ({reason(error)}); download it again"
+        ) from error
     if not isinstance(found, dict):
         raise UserError(f"{file}: expected a JSON object; download it again")
     return found
@@ -97,7 +99,7 @@ def _check_size(file: Path) -> None:
             raise ValueError(f"{size:,} bytes, its header says {whole:,}")
     except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         raise UserError(
-            f"{file}: missing, cut short or corrupt ({error}); download it again"
+            f"{file}: missing, cut short or corrupt ({reason(error)}); download it again"
         ) from error
 
 

@@ -50,18 +50,23 @@ def check_types(
             check_checkpoint(spec, options.checkpoints[name])
 
 
+def check_shares(system: System) -> None:
+    """Raise UserError for a system whose models share a device."""
+    if system.shares_devices:
+        raise UserError(
+            "system: backend=live does not run models that share a device; choose another system, "
+            "or backend=simulated"
+        )
+
+
 def live_fleet(system: System, deployment: Deployment, options: LiveOptions) -> Fleet:
     """Return the system's instances with the KV bytes that `options` set.
 
     Raises UserError for models that share a device, and for KV bytes that a device does not have or
     that do not hold one request of a model's full length.
     """
+    check_shares(system)
     fleet = system.fleet(deployment)
-    for spec in fleet:
-        if spec.models:
-            raise UserError(
-                "backend: live does not run models that share a device yet; choose another system"
-            )
     if options.kv_bytes:
         fleet = tuple([_with_kv(spec, options.kv_bytes) for spec in fleet])
     for spec in fleet:
