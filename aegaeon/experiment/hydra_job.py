@@ -31,6 +31,8 @@ from aegaeon.errors import UserError
 from aegaeon.experiment import notes, summary, workers
 from aegaeon.experiment.config import Config, from_hydra
 from aegaeon.experiment.execute import execute
+from aegaeon.experiment.outside import outside_code
+from aegaeon.experiment.overrides import overrides
 from aegaeon.experiment.plan import plan
 from aegaeon.experiment.planned import Plan, Result, nominal_rate
 from aegaeon.experiment.points import Settings, settings_and_seeds
@@ -40,7 +42,7 @@ from aegaeon.paths import CONF, RUNS, given
 from aegaeon.results.config_hash import config_hash
 from aegaeon.results.inputs import input_digests
 from aegaeon.results.record import open_run
-from aegaeon.results.store import finished
+from aegaeon.results.store import finished, other_code
 
 _BAR_FROM_REQUESTS = 20_000
 _ROOM_BYTES = 16 << 20
@@ -73,7 +75,7 @@ def _run_seeds(cfg: DictConfig) -> None:
     try:
         config = from_hydra(cfg)
         settings, seeds = settings_and_seeds(cfg)
-        inputs = input_digests(settings)
+        inputs = {**input_digests(settings), **outside_code(config.system)}
     except UserError as error:
         notes.leave(note | {"error": str(error), "user": True})
         return
@@ -100,10 +102,16 @@ def _attempt(
     key = config_hash(settings, inputs)
     try:
         if finished(runs_root, config.name, key, config.keep):
-            return {"status": "skipped", "key": key}
+            other = other_code(runs_root, config.name, key)
+            return {"status": "skipped", "key": key, "other": other}
         _check_room(runs_root)
         with open_run(
-            runs_root, config.name, settings, inputs=inputs, sweep_id=notes.sweep_id()
+            runs_root,
+            config.name,
+            settings,
+            inputs=inputs,
+            overrides=overrides(settings, HydraConfig.get()),
+            sweep_id=notes.sweep_id(),
         ) as record:
             result = _with_bar(plan(config, seed), record.directory)
             if lacking := sorted(set(config.keep) - set(result.tables)):

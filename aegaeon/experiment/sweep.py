@@ -62,7 +62,7 @@ def requested(arguments: Namespace) -> Sweep:
         return Sweep()
     try:
         given = {o.get_key_element(): o for o in parse(arguments.overrides)}
-        experiments = _values(given["experiment"]) if "experiment" in given else [""]
+        experiments = values_of(given["experiment"]) if "experiment" in given else [""]
         found = [_with_experiment(arguments, given, name) for name in experiments]
     except (HydraException, ValueError):
         return Sweep()
@@ -80,33 +80,33 @@ def requested(arguments: Namespace) -> Sweep:
 def swept_by(experiment: str) -> dict[str, list[str]]:
     """Return the values that an experiment of conf/experiment/ sweeps over, by key."""
     cfg = compose_raw([f"experiment={experiment}"], hydra=True)
-    return {key: _values(override) for key, override in _parameters(cfg).items()}
+    return {key: values_of(override) for key, override in parameters(cfg.hydra).items()}
 
 
 def _with_experiment(arguments: Namespace, given: Mapping[str, Override], name: str) -> Sweep:
     """Return the sweep of `given` with one experiment; other sweeps are composed by first value."""
-    chosen = {k: f"{k}={_values(o)[0]}" for k, o in given.items() if o.is_sweep_override()}
+    chosen = {k: f"{k}={values_of(o)[0]}" for k, o in given.items() if o.is_sweep_override()}
     chosen = {k: o.input_line or "" for k, o in given.items()} | chosen
     if name:
         chosen["experiment"] = f"experiment={name}"
     folder = arguments.config_dir
     more = [f"hydra.searchpath=['file://{Path(folder).absolute()}']"] if folder else []
     cfg = compose_raw([*more, *chosen.values()], arguments.config_name or "config", hydra=True)
-    own = _parameters(cfg)
+    own = parameters(cfg.hydra)
     single = {key for key, o in given.items() if not o.is_sweep_override()}
-    values = {key: _values(o) for key, o in {**own, **given}.items() if key not in single}
+    values = {key: values_of(o) for key, o in {**own, **given}.items() if key not in single}
     left = tuple(key for key in own if key in values)
     tracking = (cfg.paths.runs, cfg.tracking.uri)
     return Sweep(cfg.name, values, left, len(cfg.seeds), tracking)
 
 
-def _parameters(cfg: DictConfig) -> dict[str, Override]:
-    """Return the sweep parameters of a configuration that holds the node `hydra`, by key."""
-    params = OmegaConf.select(cfg, "hydra.sweeper.params") or {}
+def parameters(hydra: DictConfig) -> dict[str, Override]:
+    """Return the sweep parameters of Hydra's own part of a configuration, by key."""
+    params = OmegaConf.select(hydra, "sweeper.params") or {}
     return {o.get_key_element(): o for o in parse(f"{k}={v}" for k, v in params.items())}
 
 
-def _values(override: Override) -> list[str]:
+def values_of(override: Override) -> list[str]:
     """Return what an override gives its key, as written in overrides; one value without a sweep."""
     if override.is_sweep_override():
         return list(override.sweep_string_iterator())
