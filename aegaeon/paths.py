@@ -48,7 +48,9 @@ REFERENCE = DATA / "runs" / "stored"
 
 HOME = home_of(ROOT)
 RUNS = HOME / "runs"
+# Git tracks the reference, STORED; a user's own tables have a folder of their own.
 STORED = RUNS / "stored"
+TABLES = RUNS / "tables"
 FIGURES = HOME / "figures" / "out"
 PROFILES = HOME / "profiles"
 

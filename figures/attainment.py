@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import zip_longest
 from pathlib import Path
 
 import pandas as pd
@@ -14,12 +15,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from aegaeon.results.store import load_stored
-from aegaeon.scoring.goodput import LEVEL, Curves, sweep
+from aegaeon.scoring.goodput import LEVEL, Curves, lacking, sweep
 from figures.canvas import POINTS_PER_INCH, Grid, canvas, footnote, provenance
 from figures.header import header, number
 from figures.labels import spread
 from figures.paper import Reference, references
 from figures.style import GREY, OVER_SEEDS, TARGETS, look, ordered, palette
+from figures.variants import lettered
 
 AXIS_LABELS = {"num_models": "Number of models", "rate_rps": "Arrival rate per model (req/s)"}
 MARKS = "Numbers: largest load at 90 % (dashed), mean of seeds"
@@ -57,13 +59,16 @@ def render(
 
     Raises `UserError` for a missing stored table.
     """
-    tables = {panel.name: _curves(load_stored(panel.name, stored), panel) for panel in panels}
+    rows = {panel.name: load_stored(panel.name, stored) for panel in panels}
+    tables, variants = lettered({panel.name: _curves(rows[panel.name], panel) for panel in panels})
     sweeps = [sweep(tables[panel.name], panel.name) for panel in panels]
+    notes = [*variants, *filter(None, (lacking(rows[panel.name], panel.name) for panel in panels))]
     sources = " / ".join(dict.fromkeys(provenance(data) for data in sweeps))
     marked = any(references().get(panel.name, Reference()).models for panel in panels)
     marks = MARKS + STATED if marked else MARKS
     wide, lines = grid.noted(columns, [f"{sources}. {marks}"])
-    wide, lines = (wide, lines) if len(lines) == 1 else grid.noted(columns, [sources, marks])
+    if notes or len(lines) > 1:
+        wide, lines = grid.noted(columns, [sources, marks, *notes])
     figure, axes = canvas(math.ceil(len(panels) / columns), columns, wide)
     for position, (panel, ax, data) in enumerate(zip(panels, axes, sweeps, strict=False)):
         draw(ax, panel, data, grid, presets)
@@ -75,7 +80,9 @@ def render(
 def _curves(table: pd.DataFrame, panel: Panel) -> pd.DataFrame:
     if not panel.target:
         return table
-    names = dict(zip(sorted(table[panel.target].unique()), TARGETS, strict=False))
+    values = sorted(table[panel.target].unique())
+    names = dict(zip_longest(values, list(TARGETS)[: len(values)]))
+    names = {value: name or f"{panel.target}={value:g}" for value, name in names.items()}
     return table.assign(system=table[panel.target].map(names))
 
 

@@ -84,7 +84,13 @@ def footnote(figure: Figure, grid: Grid, lines: list[str]) -> None:
 def provenance(sweep: Curves, drawn: str = BAND) -> str:
     """Return the origin of a sweep's numbers in words: simulated or live, hardware, seeds."""
     seeds = over_seeds(sweep.seeds, drawn)
-    return f"{sweep.source.capitalize()} · {sweep.hardware}, {sweep.gpus} GPUs · {seeds}"
+    where = f"{sweep.source.capitalize()} · {sweep.hardware}, {sweep.gpus} GPUs"
+    return f"{where}{costs_note(sweep.costs)} · {seeds}"
+
+
+def costs_note(costs: str) -> str:
+    """Return a remark on costs that are no measured profile, else an empty text."""
+    return "" if costs in ("profile", "none") else f" · costs: {costs}"
 
 
 def over_seeds(count: int, drawn: str = BAND) -> str:

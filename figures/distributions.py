@@ -14,14 +14,14 @@ from matplotlib.figure import Figure
 
 from aegaeon.results.details import kept, with_rows
 from aegaeon.scoring.goodput import common
-from figures.canvas import Grid, canvas, footnote
+from figures.canvas import Grid, canvas, costs_note, footnote
 from figures.paper import Reference, references
 from figures.style import INK, LABEL_SIZE
 
 SIMULATED, LIVE = "fig14", "live_fig14"
 # The system of rows that measure a device and serve no request.
 _NO_SYSTEM = "switch_cost"
-_ROW = ("system", "source", "hardware", "gpus", "machine", "num_models", "rate_rps")
+_ROW = ("system", "source", "hardware", "gpus", "machine", "costs", "num_models", "rate_rps")
 _SIZE = re.compile(r"-(\d+(?:\.\d+)?)([bm])$")
 
 
@@ -56,7 +56,8 @@ def place(lines: pd.DataFrame, name: str) -> str:
     device = str(hardware).partition("x")[0]
     if device.startswith("cpu"):
         return f"{source}, {common(lines, 'machine', name)}"
-    return f"{source}, {gpus} × {device.upper()}"
+    costs = "; ".join(sorted(set(lines["costs"])))
+    return f"{source}, {gpus} × {device.upper()}{costs_note(costs)}"
 
 
 def setups(lines: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:

@@ -12,8 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-from aegaeon.results.details import load_details
-from aegaeon.results.store import load_stored
+from aegaeon.results.details import with_rows
+from aegaeon.results.store import load_own
 from aegaeon.scoring.goodput import common
 from figures.canvas import Grid, canvas, footnote, over_seeds
 from figures.labels import spread
@@ -35,7 +35,7 @@ def render(stored: Path) -> Figure:
 
     The means are ours, the theorem's and the paper's. Raises `UserError` for a missing table.
     """
-    runs, series = load_stored("fig04", stored), load_details("series", "fig04", stored)
+    runs, series = load_own("fig04", stored), with_rows("series", "fig04", stored, ())
     source, models, rate = (
         common(runs, column, "fig04") for column in ("source", "num_models", "rate_rps")
     )

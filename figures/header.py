@@ -32,13 +32,13 @@ def header(
 
 def _crossing_row(ax: Axes, data: Curves, systems: Sequence[str], grid: Grid) -> None:
     """Mark each curve's load at 90 %: a thin line, and the load above the panel."""
-    first = float(data.mean.index[0])
     found = {name: data.crossing(name) for name in systems}
     marks = []
     for name in systems:
         at = found[name]
         if at is not None and not at.open_ended:
             ax.axvline(at.x, color=look(name).colour, linewidth=0.8, alpha=0.65, zorder=1.4)
+        first = float(data.curve(name).index[0])
         marks.append((name, at.x if at else first, load_label(at, first, data.axis)))
     _row(ax, "ours", marks, 6, grid)
 
@@ -113,5 +113,5 @@ def _ratio(data: Curves, name: str) -> str:
     if ours is None:
         return "–"
     bound = "≥" if ours.open_ended else "≤" if other and other.open_ended else ""
-    least = other.x if other else float(data.mean.index[0])
+    least = other.x if other else float(data.curve(name).index[0])
     return f"{bound if other else '>'}{ours.x / least:.1f}×"

@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from aegaeon.results.store import load_stored
+from aegaeon.results.store import load_own
 from aegaeon.scoring.goodput import Curves, common, sweep
 from figures.attainment import Panel, draw
 from figures.canvas import Grid, canvas, footnote, over_seeds
@@ -22,7 +22,7 @@ SPLIT = "Aegaeon: 1 prefill + 1 decoding instance, so half of what the others de
 
 def render(stored: Path, presets: bool = True) -> Figure:
     """Draw measured attainment per system; hollow marks are the simulator's predictions."""
-    table = load_stored(PANEL.name, stored)
+    table = load_own(PANEL.name, stored)
     data, machine = _sweep(table), common(table, "machine", PANEL.name)
     figure, (ax,) = canvas(1, 1, GRID)
     draw(ax, PANEL, data, GRID, presets)
@@ -44,7 +44,7 @@ def _predict(ax: Axes, stored: Path, presets: bool) -> bool:
     """Draw the simulator's points if stored; return whether the points are stored."""
     if not (stored / f"{PREDICTED}.parquet").exists():
         return False
-    data = _sweep(load_stored(PREDICTED, stored))
+    data = _sweep(load_own(PREDICTED, stored))
     for system in ordered(list(data.mean.columns), presets):
         mean = 100 * data.mean[system].dropna()
         style = look(system)

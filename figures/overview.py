@@ -8,7 +8,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from aegaeon.results.store import load_stored
+from aegaeon.results.store import load_own
 from aegaeon.scoring.goodput import Curves, sweep
 from figures.attainment import Panel
 from figures.canvas import Grid, canvas, footnote, provenance
@@ -41,7 +41,7 @@ GRID = Grid(
 def render(stored: Path) -> Figure:
     """Draw one row of panels, a bar per system, hollow diamonds where the paper states a value."""
     figure, axes = canvas(1, len(PANELS), GRID)
-    sweeps = [sweep(load_stored(panel.name, stored), panel.name) for panel in PANELS]
+    sweeps = [sweep(load_own(panel.name, stored), panel.name) for panel in PANELS]
     for ax, panel, data in zip(axes, PANELS, sweeps, strict=True):
         _bars(ax, data, references().get(panel.name, Reference()))
         ax.set_title(panel.title, fontsize=9)
@@ -63,7 +63,7 @@ def _bars(ax: Axes, data: Curves, reference: Reference) -> None:
         width=0.56, alpha=0.85, zorder=2, ax=ax, **BARS,
     )  # fmt: skip
     for name, at in found.items():
-        label = load_label(at, float(data.mean.index[0]), data.axis)
+        label = load_label(at, float(data.curve(name).index[0]), data.axis)
         end = (loads[name], MAIN.index(name))
         _numbers(ax, end, label, look(name), reference.models.get(name))
     ax.set_xlim(0, 105)

@@ -11,6 +11,7 @@ from rich.progress import track
 
 from aegaeon.errors import UserError
 from aegaeon.files import atomic
+from aegaeon.results.store import NotStoredError
 from figures import REGISTRY, draw
 from figures.style import STYLE_FILE
 
@@ -24,22 +25,33 @@ METADATA: dict[str, dict[str, None]] = {
 def render(
     names: Sequence[str], stored: Path, out: Path, *, presets: bool = True, progress: bool = True
 ) -> list[Path]:
-    """Draw `names` (all when empty) from `stored` into `out`; return the written files.
+    """Draw `names` from `stored` into `out`; return the written files.
 
-    Raises `UserError` for an unknown name before the first figure is drawn, and for a missing
-    stored table.
+    Without names, all figures are drawn whose tables are stored. Raises `UserError` for an unknown
+    name before the first figure is drawn, and for a missing stored table of a named figure.
     """
     chosen = list(dict.fromkeys(names)) or list(REGISTRY)
     unknown = [name for name in chosen if name not in REGISTRY]
     if unknown:
         raise UserError(f"unknown figure {', '.join(unknown)}; known: {', '.join(REGISTRY)}")
-    written = []
+    written: list[Path] = []
     for name in track(chosen, "Drawing", disable=not progress, transient=True):
         # The default style comes first, so that a user's matplotlibrc has no effect.
         with matplotlib.style.context(["default", STYLE_FILE]):
-            figure = draw(name, stored, presets=presets)
+            try:
+                figure = draw(name, stored, presets=presets)
+            except NotStoredError:
+                if names or (name == chosen[-1] and not written):
+                    raise
+                continue
             written += [_save(figure, out / f"{name}.{kind}", kind) for kind in METADATA]
     return written
+
+
+def left_out(written: Sequence[Path]) -> list[str]:
+    """Return the names of all figures that are not among the written files."""
+    done = {path.stem for path in written}
+    return [name for name in REGISTRY if name not in done]
 
 
 def _save(figure: Figure, path: Path, kind: str) -> Path:

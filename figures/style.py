@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -82,14 +82,26 @@ TARGETS = {
     "normal": Look("normal", _VERMILION, "o"),
     "loose": Look("loose", _GREEN, "^"),
 }
+_VARIANTS = ((3, 1), (1, 1), (5, 1, 1, 1), (3, 1, 1, 1, 1, 1))
 # One colour each for set-ups, sizes and block shapes, in order.
 SERIES = (_BLUE, _VERMILION, _GREEN, "#CC79A7", _SKY, "#666666")
 
 
-def look(system: str) -> Look:
-    """Return a system's look; an unknown system is drawn in grey under its own name."""
+def look(curve: str) -> Look:
+    """Return a curve's look; an unknown system is drawn in grey under its own name.
+
+    A curve `system letter` is a variant of the system: dashed, with the letter in its label.
+    """
+    system, _, letter = curve.partition(" ")
     known = LOOKS | OTHERS | TARGETS
-    return known.get(system) or Look(system, GREY, "v")
+    own = known.get(system) or Look(system, GREY, "v")
+    if not letter:
+        return own
+    return replace(own, label=f"{own.label} ({letter})", marker="", dash=_dash(letter))
+
+
+def _dash(letter: str) -> tuple[float, ...]:
+    return _VARIANTS[(ord(letter[-1]) - ord("a")) % len(_VARIANTS)]
 
 
 def palette(systems: Iterable[str]) -> dict[str, str]:
@@ -109,7 +121,7 @@ def ordered(systems: list[str], presets: bool) -> list[str]:
     """
     rank = {name: position for position, name in enumerate((*LOOKS, *OTHERS, *TARGETS))}
     kept = [name for name in systems if presets or not look(name).is_preset]
-    return sorted(kept, key=lambda name: (rank.get(name, len(rank)), name))
+    return sorted(kept, key=lambda name: (rank.get(name.partition(" ")[0], len(rank)), name))
 
 
 def bars_of(ax: Axes) -> list[BarContainer]:

@@ -4,23 +4,48 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 
 import pandas as pd
 
-from aegaeon.claims.model import AttainmentClaim, BoundClaim, Evidence, NoDataError, points
+from aegaeon.claims.model import (
+    AttainmentClaim,
+    BoundClaim,
+    Claim,
+    Evidence,
+    NoDataError,
+    points,
+)
 from aegaeon.errors import UserError
-from aegaeon.results.store import load_stored
-from aegaeon.scoring.goodput import Curves, sweep
+from aegaeon.results.store import load_own, stored_path
+from aegaeon.scoring.goodput import Curves, lacking, sweep
 
 
 def rows_of(name: str, stored: Path) -> pd.DataFrame:
-    """Return the stored rows of experiment `name`; `NoDataError` if missing or damaged."""
+    """Return the experiment's own stored rows; `NoDataError` if missing, damaged or ambiguous."""
+    path = stored_path(name, stored)
+    state = path.stat() if path.exists() else None
     try:
-        return load_stored(name, stored)
+        return _rows(name, stored, state and (state.st_mtime_ns, state.st_size))
     except UserError as error:
         raise NoDataError(str(error)) from error
+
+
+@lru_cache(maxsize=32)
+def _rows(name: str, stored: Path, state: tuple[int, int] | None) -> pd.DataFrame:
+    """Return the rows of `rows_of`, which many claims read; `state` tells a file that changed."""
+    return load_own(name, stored)
+
+
+def part_of_sweep(claim: Claim, stored: Path) -> str:
+    """Return which of the claim's systems and loads its tables lack; empty if none, or no sweep."""
+    systems = [getattr(claim, name) for name in ("system", "over") if hasattr(claim, name)]
+    if not isinstance(claim, (AttainmentClaim, Placed)) or not systems:
+        return ""
+    found = [lacking(rows_of(name, stored), name, systems) for name in claim.tables]
+    return "; ".join(filter(None, found))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +77,7 @@ class Placed(BoundClaim):
             raise NoDataError(f"stored table {self.table} has no runs of {self.system}")
         kept = failed[failed == 0].index
         low = float(kept.max()) if len(kept) else 0.0
-        high = math.inf if low == float(data.mean.index[-1]) else low
+        high = math.inf if low == float(failed.index[-1]) else low
         return Evidence(low, high, _text(low, high), _bounds(self.system, low, high))
 
 
@@ -155,7 +180,7 @@ def _load(data: Curves, system: str) -> tuple[float, float]:
     """Return the bounds of the load at 90 %: equal, or open where the sweep does not show it."""
     found = data.crossing(system)
     if found is None:
-        return 0.0, float(data.mean.index[0])
+        return 0.0, float(data.curve(system).index[0])
     return found.x, math.inf if found.open_ended else found.x
 
 

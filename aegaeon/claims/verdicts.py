@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from aegaeon.claims.attainment import part_of_sweep
 from aegaeon.claims.kinds import load_claims
 from aegaeon.claims.model import (
     AttainmentClaim,
@@ -49,6 +50,7 @@ def judge(claim: Claim, stored: Path, setting: str = MAIN) -> Verdict:
         finding, verdict, reason = Evidence(0.0, 0.0, "–"), _NO_DATA, str(error)
     else:
         verdict, reason = _decide(claim, finding)
+        reason = "; ".join(filter(None, (part_of_sweep(claim, stored), reason)))
     return Verdict(
         id=claim.id,
         section=claim.section,

@@ -31,9 +31,9 @@ _COMMANDS = (
     epilog=examples(
         "aegaeon run experiment=kick        a sweep of seconds, to see that everything works",
         "aegaeon run experiment=fig11a      all points of Figure 11a; started again, it resumes",
-        "aegaeon results export fig11a      store its rows in runs/stored/fig11a.parquet",
-        "aegaeon figures fig11a             draw it from the stored rows",
-        "aegaeon claims                     the paper's claims against the stored rows",
+        "aegaeon results export fig11a      store its rows in runs/tables/fig11a.parquet",
+        "aegaeon figures --stored runs/tables fig11a   draw it from these rows",
+        "aegaeon claims                     the paper's claims against the reference rows",
         "aegaeon reproduce                  every experiment, compared with the stored rows",
     ),
 )
@@ -42,8 +42,9 @@ def cli() -> None:
     """Run experiments, draw figures, judge claims, browse results.
 
     `aegaeon run` simulates or measures, and writes a directory per run below runs/. `aegaeon
-    results` stores the rows of finished runs in runs/stored/. Figures and claims are made from the
-    stored rows alone. `aegaeon COMMAND --help` explains each command.
+    results` stores the rows of finished runs in runs/tables/. Figures and claims are made from
+    stored rows alone, by default from the reference in runs/stored/. `aegaeon COMMAND --help`
+    explains each command.
     """
 
 

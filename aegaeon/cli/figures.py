@@ -6,10 +6,13 @@ from pathlib import Path
 
 import click
 
-from aegaeon.cli.options import FILE, path_option, stored_option
+from aegaeon.cli.options import FILE, stored_option
 from aegaeon.cli.tree import examples
 from aegaeon.errors import UserError
-from aegaeon.paths import FIGURES, RUNS
+from aegaeon.paths import FIGURES, REFERENCE, RUNS, STORED
+
+_OUT = "Folder for the PDF and PNG files.  [default: figures/out, or figures/ in your own --stored]"
+_JSON = "File for the verdicts.  [default: runs/claims.json, or claims.json in your own --stored]"
 
 
 @click.command(
@@ -17,21 +20,27 @@ from aegaeon.paths import FIGURES, RUNS
         "aegaeon figures                          every figure that has stored results",
         "aegaeon figures fig11a overview          two of them",
         "aegaeon figures --out mine --no-presets  without the thin curves of the authors' settings",
+        "aegaeon figures --stored runs/tables     your own exported runs, to runs/tables/figures",
     )
 )
 @click.argument("names", metavar="[FIGURE]...", nargs=-1)
-@path_option("--out", default=FIGURES, text="Folder for the PDF and PNG files.")
+@click.option("--out", type=FILE, help=_OUT)
 @click.option("--no-presets", is_flag=True, help="Leave the thin curves out.")
 @stored_option
-def figures(names: tuple[str, ...], out: Path, no_presets: bool, stored: Path) -> None:
+def figures(names: tuple[str, ...], out: Path | None, no_presets: bool, stored: Path) -> None:
     """Draw figures from stored results, and from nothing else.
 
-    The same results give the same bytes.
+    The same results give the same bytes. Without a name, figures are left out whose tables are not
+    stored.
     """
-    from figures.render import render
+    from figures.render import left_out, render
 
-    paths = render(names, stored, out, presets=not no_presets)
-    click.echo(f"{len(paths)} files in {out}")
+    _check(stored)
+    place = out or (FIGURES if _is_reference(stored) else stored / "figures")
+    paths = render(names, stored, place, presets=not no_presets)
+    click.echo(f"{len(paths)} files in {place}")
+    if not names and (absent := left_out(paths)):
+        click.echo(f"left out, as {stored} lacks a table: {', '.join(absent)}")
 
 
 @click.command(
@@ -40,23 +49,34 @@ def figures(names: tuple[str, ...], out: Path, no_presets: bool, stored: Path) -
         "aegaeon claims --markdown docs/claims.md    put the table into the document too",
     )
 )
-@path_option("--json", "json_path", default=RUNS / "claims.json", text="File for the verdicts.")
+@click.option("--json", "json_path", type=FILE, help=_JSON)
 @click.option("--markdown", type=FILE, help="Document whose table of claims is replaced.")
 @click.option("--strict", is_flag=True, help="Exit with 1 unless every main claim passes.")
 @stored_option
-def claims(json_path: Path, markdown: Path | None, strict: bool, stored: Path) -> int:
+def claims(json_path: Path | None, markdown: Path | None, strict: bool, stored: Path) -> int:
     """Judge the paper's claims on the stored results.
 
     `PASS` and `MISS` say whether a claim holds here; docs/claims.md explains every MISS.
     """
     from aegaeon.claims import check, print_table, write_json, write_markdown
 
-    if not stored.is_dir():
-        raise UserError(f"--stored: no folder {stored}; give a folder of stored tables")
+    _check(stored)
     verdicts = check(stored)
     print_table(verdicts)
-    write_json(verdicts, json_path)
+    write_json(verdicts, json_path or (RUNS if _is_reference(stored) else stored) / "claims.json")
     if markdown:
         write_markdown(verdicts, markdown)
     missed = any(v.verdict != "PASS" for v in verdicts if v.setting == "main")
     return int(strict and missed)
+
+
+def _is_reference(stored: Path) -> bool:
+    return stored.resolve() in (STORED.resolve(), REFERENCE.resolve())
+
+
+def _check(stored: Path) -> None:
+    if not stored.is_dir():
+        raise UserError(
+            f"--stored: no folder {stored}; give a folder of tables, as `aegaeon results export` "
+            "writes it"
+        )

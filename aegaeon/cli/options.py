@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-from aegaeon.paths import DATA, HOME, RUNS, stored_folder
+from aegaeon.paths import DATA, HOME, RUNS, TABLES, stored_folder
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 FILE = click.Path(path_type=Path)
@@ -24,6 +24,7 @@ def path_option(*names: str, default: Path, text: str) -> Callable[[Decorated], 
 stored_option = path_option(
     "--stored", default=stored_folder(), text="Folder of the stored tables."
 )
+own_option = path_option("--stored", default=TABLES, text="Folder of the tables to write.")
 runs_option = path_option("--runs", default=RUNS, text="Folder of the run directories.")
 tracking_option = click.option(
     "--tracking", default="sqlite", help="Where MLflow is: `sqlite` or the address of a server."

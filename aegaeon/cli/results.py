@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import os
+import shlex
 from pathlib import Path
 
 import click
 
-from aegaeon.cli.options import path_option, runs_option, stored_option, tracking_option
+from aegaeon.cli.options import own_option, runs_option, stored_option, tracking_option
 from aegaeon.cli.tree import Tree, examples
 from aegaeon.errors import UserError
 from aegaeon.paths import STORED
@@ -18,15 +20,15 @@ _experiments = click.argument("names", metavar="EXPERIMENT...", nargs=-1, requir
 @click.group(
     cls=Tree,
     epilog=examples(
-        "aegaeon results export fig11a    runs to a stored table, for figures and claims",
-        "aegaeon results diff fig11a      do fresh runs give the stored rows?",
+        "aegaeon results export fig11a    runs to a table of your own, runs/tables/fig11a.parquet",
+        "aegaeon results diff fig11a      do fresh runs give the rows of the reference?",
     ),
 )
 def results() -> None:
     """Export, compare and browse results.
 
-    A run leaves a directory, runs/<experiment>/<configuration hash>/. A stored table,
-    runs/stored/<experiment>.parquet, holds one row per finished run.
+    A run leaves a directory, runs/<experiment>/<configuration hash>/. A table holds one row per
+    finished run: yours are runs/tables/<experiment>.parquet, the reference is in runs/stored/.
     """
 
 
@@ -34,20 +36,30 @@ def results() -> None:
     epilog=examples(
         "aegaeon results export fig11a",
         "aegaeon results export --replace --stored runs/here live_fig14 live_fig07",
+        "aegaeon results export --reference fig11a    change the rows that git tracks",
     )
 )
 @_experiments
 @click.option("--replace", is_flag=True, help="Drop the stored rows that no finished run gives.")
+@click.option("--reference", is_flag=True, help="Write to the reference, runs/stored.")
 @runs_option
-@path_option("--stored", default=STORED, text="Folder of the stored tables.")
-def export(names: tuple[str, ...], replace: bool, runs: Path, stored: Path) -> None:
-    """Write the finished runs of experiments to stored tables.
+@own_option
+def export(
+    names: tuple[str, ...], replace: bool, reference: bool, runs: Path, stored: Path
+) -> None:
+    """Write the finished runs of experiments to tables of your own.
 
-    Fresh rows replace stored rows of the same configuration; the other stored rows stay.
+    Fresh rows replace stored rows of the same configuration; the other stored rows stay. `aegaeon
+    figures` and `claims` read the reference unless `--stored` gives them your folder.
     """
     from aegaeon.results.commands import export_command
 
-    export_command(names, runs, stored, replace=replace)
+    place = STORED if reference else stored
+    export_command(names, runs, place, replace=replace)
+    if place.resolve() != STORED.resolve():
+        below = place.resolve().is_relative_to(Path.cwd())
+        option = f"--stored {shlex.quote(os.path.relpath(place) if below else str(place))}"
+        click.echo(f"next: `aegaeon figures {option}`, `aegaeon claims {option}`")
 
 
 @results.command("import", epilog=examples("aegaeon results import", "aegaeon mlflow"))
@@ -110,15 +122,17 @@ def sync(names: tuple[str, ...], rebuild: bool, tracking: str, runs: Path) -> in
 @runs_option
 @stored_option
 def rehash(runs: Path, stored: Path) -> int:
-    """Translate runs and rows from version 1 of the hash.
+    """Bring runs and rows of older versions up to date.
 
-    The configuration hash names runs and rows. Nothing is run and no number changes. The exit code
-    is 2 if a run or row could not be translated.
+    Names of runs become those of version 2 of the hash, and rows get the columns that they lack.
+    Nothing is run and no number changes. The exit code is 2 if a run or row could not be
+    translated.
     """
+    from aegaeon.experiment.origin import described
     from aegaeon.experiment.points import points
-    from aegaeon.results.rehash import rehash_command
+    from aegaeon.results.rehash import Experiments, rehash_command
 
-    return 0 if rehash_command(runs, stored, points) else 2
+    return 0 if rehash_command(runs, stored, Experiments(points, described)) else 2
 
 
 @results.command(epilog=examples("aegaeon results columns"))

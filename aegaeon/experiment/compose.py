@@ -54,5 +54,11 @@ def completions(word: str) -> list[str]:
 
 @contextmanager
 def _configuration_folder() -> Iterator[ConfigLoader]:
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        yield GlobalHydra.instance().config_loader()
+    # Inside of a job, Hydra is in use already and refuses a second start.
+    in_use = GlobalHydra.instance().hydra
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            yield GlobalHydra.instance().config_loader()
+    finally:
+        GlobalHydra.instance().hydra = in_use

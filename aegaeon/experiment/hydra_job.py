@@ -33,6 +33,8 @@ from aegaeon.experiment.config import Config, from_hydra
 from aegaeon.experiment.distinctions import distinctions
 from aegaeon.experiment.execute import execute
 from aegaeon.experiment.hydra_options import full_errors, parsed
+from aegaeon.experiment.outside import outside_code
+from aegaeon.experiment.overrides import overrides
 from aegaeon.experiment.plan import plan
 from aegaeon.experiment.planned import Plan, Result, nominal_rate
 from aegaeon.experiment.points import Settings, settings_and_seeds
@@ -43,7 +45,7 @@ from aegaeon.paths import CONF, RUNS, given
 from aegaeon.results.config_hash import config_hash
 from aegaeon.results.inputs import input_digests
 from aegaeon.results.record import open_run
-from aegaeon.results.store import finished, stored_row
+from aegaeon.results.store import finished, other_code, stored_row
 
 _BAR_FROM_REQUESTS = 20_000
 _ROOM_BYTES = 16 << 20
@@ -80,7 +82,7 @@ def run_point(cfg: DictConfig) -> float:
     try:
         config = from_hydra(cfg)
         settings, seeds = settings_and_seeds(cfg)
-        inputs = input_digests(settings) | distinctions(config)
+        inputs = input_digests(settings) | distinctions(config) | outside_code(config.system)
     except UserError as error:
         notes.leave(note | {"error": str(error), "user": True})
         return 0.0
@@ -116,12 +118,14 @@ def _attempt(
     try:
         if finished(runs_root, config.name, key, config.keep):
             row = stored_row(runs_root, config.name, key)
-            return {**place, "status": "skipped", "key": key, "row": row}
+            other = other_code(runs_root, config.name, key)
+            return {**place, "status": "skipped", "key": key, "row": row, "other": other}
         _check_room(runs_root)
         planned = _prepared(config, seed)
         with open_run(
             *(runs_root, config.name, settings),
             inputs=inputs,
+            overrides=overrides(settings, HydraConfig.get()),
             sweep_id=notes.sweep_id(),
             command=notes.command(),
             started=started,

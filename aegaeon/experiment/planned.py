@@ -10,6 +10,7 @@ import pandas as pd
 from aegaeon.core import Arrival, Deployment, Fleet
 from aegaeon.errors import UserError
 from aegaeon.experiment.config import Config, Market, TraceWorkload, Workload
+from aegaeon.experiment.origin import mix, origin_of
 from aegaeon.results.schema import ROWS
 
 Row = dict[str, object]
@@ -76,7 +77,7 @@ def nominal_rate(workload: Workload) -> float:
 
 def settings(planned: Plan) -> Row:
     """Return a row of the columns that say what was run; its measures are None."""
-    config, slo = planned.config, planned.deployment.slo
+    config, slo, types = planned.config, planned.deployment.slo, planned.config.models.types
     row: Row = dict.fromkeys(ROWS.names)
     row |= {
         "experiment": config.name,
@@ -97,5 +98,10 @@ def settings(planned: Plan) -> Row:
         "duration_s": planned.duration_s,
         "requests_clipped": planned.clipped,
         "rows_skipped": planned.skipped,
+        "workload": config.workload.name,
+        "mix": mix({key: kind.type for key, kind in types.items()}, config.models.shares),
+        "misprediction": getattr(config.backend, "misprediction", 0.0),
+        "costs": origin_of(planned.deployment.costs, planned.types),
+        "overrides": "",
     }
     return {name: value for name, value in row.items() if name not in ROWS.of_role("provenance")}

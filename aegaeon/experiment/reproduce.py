@@ -34,9 +34,9 @@ def reproduce(names: Sequence[str], stored: Path, everything: bool = False) -> i
     """Run experiments; return 0 if every fresh row equals its stored one, and its tables too.
 
     By default the four main systems of every figure run; `everything` adds their variants and the
-    sensitivity experiments. Cells that differ are listed; `aegaeon results export` would store the
-    fresh rows. Figures are drawn and claims are judged from the stored tables. Raises UserError for
-    an unknown name.
+    sensitivity experiments. Cells that differ are listed; `aegaeon results export --reference`
+    would store the fresh rows. Figures are drawn and claims are judged from the stored tables.
+    Raises UserError for an unknown name.
     """
     from figures.render import render
 

@@ -27,6 +27,8 @@ _MEASURES = (
     *("switches", "switch_p50_s", "mean_active_models"),
 )
 
+_TEXTS = ("costs", "overrides")
+
 
 def check_tracking(runs: Path, uri: str) -> None:
     """Raise `UserError` unless MLflow can take the runs; before the work, and without writing."""
@@ -51,6 +53,8 @@ def close(notes: Sequence[Note], many: bool, console: Console) -> int:
         console.print(", ".join(parts), highlight=False)
     if status["skipped"]:
         console.print("skipped runs had finished before; delete their folder to repeat")
+        _note_code(notes, console)
+    _note_costs(notes, console)
     failures = [note for note in notes if note["status"] == "failed"]
     _report(failures, console)
     unlogged = [place for place in _places(notes) if not _log(*place, console)]
@@ -76,6 +80,24 @@ def _log(job: str, runs: str, uri: str, console: Console) -> bool:
 
 def _places(notes: Sequence[Note]) -> list[tuple[str, str, str]]:
     return sorted({(n["job"], n["runs"], n["tracking"]) for n in notes if "runs" in n})
+
+
+def _note_code(notes: Sequence[Note], console: Console) -> None:
+    """Say how many skipped runs were made by other code than that of this program now."""
+    old = [note["other"] for note in notes if note.get("other")]
+    if old:
+        parts = sorted({part for other in old for part in other})
+        text = f"{len(old)} of the skipped runs were made by other code ({', '.join(parts)})"
+        console.print(text, style="yellow", highlight=False)
+
+
+def _note_costs(notes: Sequence[Note], console: Console) -> None:
+    """Say how many finished runs used costs that no profile of the device gave."""
+    rows = [note["row"] for note in notes if note.get("row")]
+    found = Counter(row["costs"] for row in rows if "roofline" in row.get("costs", ""))
+    for costs, count in found.most_common(_SHOWN_ERRORS):
+        text = f"{count} runs with estimated costs, not measured ones: {costs}"
+        console.print(text, style="yellow", highlight=False)
 
 
 def _report(failures: Sequence[Note], console: Console) -> None:
@@ -109,6 +131,9 @@ def _show(note: Note, console: Console) -> None:
         value = note["row"].get(key)
         if value is not None:
             console.print(f"  {key:20s} {value:.6g}", highlight=False)
+    for key in _TEXTS:
+        if text := note["row"].get(key):
+            console.print(Text(f"  {key:20s} {text}"), highlight=False, soft_wrap=True)
     place = Path(note["runs"], note["job"], note["key"])
     shown = place.relative_to(Path.cwd()) if place.is_relative_to(Path.cwd()) else place
     console.print(Text(f"  {shlex.quote(str(shown))}"), highlight=False, soft_wrap=True)

@@ -69,7 +69,7 @@ def requested(arguments: Namespace) -> Sweep:
         for override in overrides:
             check_override(override)
         given = {o.get_key_element(): o for o in overrides}
-        experiments = _values(given["experiment"]) if "experiment" in given else [""]
+        experiments = values_of(given["experiment"]) if "experiment" in given else [""]
         found = [_with_experiment(arguments, given, name) for name in experiments]
     many = arguments.multirun or (found[0].own and not arguments.run)
     if not many and (swept := [o.input_line for o in overrides if o.is_sweep_override()]):
@@ -91,7 +91,7 @@ def requested(arguments: Namespace) -> Sweep:
 def swept_by(experiment: str) -> dict[str, list[str]]:
     """Return the values that an experiment of conf/experiment/ sweeps over, by key."""
     cfg = compose_raw([f"experiment={experiment}"], hydra=True)
-    return {key: _values(override) for key, override in _parameters(cfg).items()}
+    return {key: values_of(override) for key, override in parameters(cfg.hydra).items()}
 
 
 def _with_experiment(arguments: Namespace, given: Mapping[str, Override], name: str) -> Sweep:
@@ -105,7 +105,7 @@ def _with_experiment(arguments: Namespace, given: Mapping[str, Override], name: 
     cfg = compose_raw([*more, *chosen.values()], arguments.config_name or "config", hydra=True)
     refuse_unknown_keys(cfg)
     check_hydra(cfg)
-    own = _parameters(cfg)
+    own = parameters(cfg.hydra)
     single = {key for key, o in given.items() if not o.is_sweep_override()}
     swept = {key: o for key, o in {**own, **given}.items() if key not in single}
     left = tuple(key for key in own if key in swept)
@@ -114,7 +114,7 @@ def _with_experiment(arguments: Namespace, given: Mapping[str, Override], name: 
         # The sweeper alone knows how many points it will choose.
         first = {key: [_first(o)] for key, o in swept.items()}
         return Sweep(cfg.name, first, left, tracking=tracking)
-    values = {key: _values(o) for key, o in swept.items()}
+    values = {key: values_of(o) for key, o in swept.items()}
     sweep = Sweep(cfg.name, values, left, len(cfg.seeds), tracking)
     if sweep.runs and sweep.runs > MOST_RUNS:
         raise UserError(
@@ -124,13 +124,13 @@ def _with_experiment(arguments: Namespace, given: Mapping[str, Override], name: 
     return sweep
 
 
-def _parameters(cfg: DictConfig) -> dict[str, Override]:
-    """Return the sweep parameters of a configuration that holds the node `hydra`, by key."""
-    params = OmegaConf.select(cfg, "hydra.sweeper.params") or {}
+def parameters(hydra: DictConfig) -> dict[str, Override]:
+    """Return the sweep parameters of Hydra's own part of a configuration, by key."""
+    params = OmegaConf.select(hydra, "sweeper.params") or {}
     return {o.get_key_element(): o for o in parse(f"{k}={v}" for k, v in params.items())}
 
 
-def _values(override: Override) -> list[str]:
+def values_of(override: Override) -> list[str]:
     """Return what an override gives its key, as written in overrides; one value without a sweep.
 
     Raises UserError for a sweep without values, or one whose values cannot be listed.
@@ -156,4 +156,4 @@ def _first(override: Override) -> str:
     value = override.value()
     if isinstance(value, IntervalSweep):
         return f"{value.start:g}"
-    return _values(override)[0]
+    return values_of(override)[0]

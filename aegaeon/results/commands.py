@@ -34,6 +34,12 @@ def export_command(
         done = store.export(runs_root, experiment, stored_dir, replace=replace)
         before = f", {done.kept} of them kept from before" if done.kept else ""
         console.print(f"{done.path}: {done.rows} rows{before}", highlight=False)
+        if done.old:
+            console.print(
+                f"{done.old} of them were made by other code than this checkout's; delete "
+                f"{runs_root / experiment} and run again for rows of one code",
+                highlight=False,
+            )
         tables = details.export_details(runs_root, experiment, stored_dir, replace=replace)
         for path in tables:
             console.print(f"{path}: {path.stat().st_size / 1e3:.0f} kB", highlight=False)

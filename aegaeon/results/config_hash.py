@@ -33,11 +33,16 @@ def config_hash(config: Mapping[str, Any], inputs: Mapping[str, str] | None = No
     """
     digests: dict[str, Json] = dict(inputs or {})
     settings: dict[str, Json] = {}
-    for path, value in _leaves(canonical(jsonable(counted(config)))):
+    for path, value in leaves(canonical(jsonable(counted(config)))):
         key = ".".join(name.replace("\\", r"\\").replace(".", r"\.") for name in path)
         if key not in digests and not as_introduced(path, value):
             settings[key] = value
     return short_digest({"version": VERSION, "settings": settings, "inputs": digests})
+
+
+def point_hash(config: Mapping[str, Any], inputs: Mapping[str, str] | None = None) -> str:
+    """Return the hash of a run's configuration without its seed: the name of the run's point."""
+    return config_hash({key: value for key, value in config.items() if key != "seed"}, inputs)
 
 
 def counted(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -98,7 +103,7 @@ def _text(value: Json) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"))
 
 
-def _leaves(value: Json, path: KeyPath = ()) -> Iterator[tuple[KeyPath, Json]]:
+def leaves(value: Json, path: KeyPath = ()) -> Iterator[tuple[KeyPath, Json]]:
     """Yield every value below a mapping, or below a list of mappings, with its path."""
     if isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
         value = {str(index): item for index, item in enumerate(value)}
@@ -106,4 +111,4 @@ def _leaves(value: Json, path: KeyPath = ()) -> Iterator[tuple[KeyPath, Json]]:
         yield path, value
         return
     for name, item in value.items():
-        yield from _leaves(item, (*path, name))
+        yield from leaves(item, (*path, name))

@@ -19,7 +19,7 @@ from aegaeon.results.once import once
 from aegaeon.results.parquet import write_table
 from aegaeon.results.record import run_directory
 from aegaeon.results.schema import DETAILS
-from aegaeon.results.store import current_records, load_stored
+from aegaeon.results.store import NotStoredError, current_records, load_own, load_stored
 
 
 def details_path(table: str, experiment: str, stored_dir: Path) -> Path:
@@ -83,11 +83,12 @@ def load_details(table: str, experiment: str, stored_dir: Path) -> pd.DataFrame:
 def with_rows(
     table: str, experiment: str, stored_dir: Path, columns: Sequence[str]
 ) -> pd.DataFrame:
-    """Return the stored lines; each line has `columns` of its run's stored row added.
+    """Return the stored lines of the experiment's own runs, with `columns` of the run's stored row.
 
-    Raises `UserError` if the rows or the detail table are missing or damaged.
+    Lines of runs with overrides are left out. Raises `UserError` if the rows or the detail table
+    are missing or damaged, or if all runs have overrides.
     """
-    rows = load_stored(experiment, stored_dir)[["config_hash", *columns]]
+    rows = load_own(experiment, stored_dir)[["config_hash", *columns]]
     return load_details(table, experiment, stored_dir).merge(rows, on="config_hash")
 
 
@@ -130,7 +131,8 @@ def _read(path: Path, experiment: str) -> pd.DataFrame:
     try:
         return _frame(pq.read_table(path))
     except (OSError, pa.ArrowException) as error:
-        raise UserError(
+        kind = NotStoredError if isinstance(error, FileNotFoundError) else UserError
+        raise kind(
             f"{path}: cannot be read ({reason(error)}); write the table with `aegaeon run "
             f"experiment={experiment}`, then `aegaeon results export {experiment}`"
         ) from error

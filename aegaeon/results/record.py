@@ -19,7 +19,8 @@ import pyarrow as pa
 from aegaeon.errors import UserError, reason
 from aegaeon.files import write_text
 from aegaeon.results import provenance
-from aegaeon.results.config_hash import VERSION, config_hash, jsonable
+from aegaeon.results.code import code_digests
+from aegaeon.results.config_hash import VERSION, config_hash, jsonable, point_hash
 from aegaeon.results.parquet import write_table
 from aegaeon.results.schema import ROWS
 from aegaeon.results.secrets import masked_command, without_secrets
@@ -66,6 +67,8 @@ class RunRecord:
         """
         known = {
             "config_hash": self.facts["config_hash"],
+            "point": point_hash(self.facts["config"], self.facts["inputs"]),
+            "overrides": self.facts["overrides"],
             "git_sha": provenance.git_state().label,
             "machine": provenance.machine_name(),
             "wall_s": round(time.perf_counter() - self.started, 6),
@@ -92,22 +95,23 @@ def open_run(
     config: Mapping[str, Any],
     *,
     inputs: Mapping[str, str] | None = None,
+    overrides: str = "",
     sweep_id: str = "",
     command: str | None = None,
     started: float | None = None,
 ) -> Iterator[RunRecord]:
     """Record a run of `config` (resolved) in a directory, with success or failure.
 
-    `started` is the `time.perf_counter` of the run's start, if the run was planned before.
-
-    `inputs` are the digests of the files that `config` names (`config_hash`). The block must call
-    `finish`. An exception in the block marks the run as failed, is recorded with its traceback,
-    and reaches the caller. A killed process leaves the status `running`.
+    `inputs` are the digests of the files that `config` names (`config_hash`). `overrides` are the
+    settings that differ from the experiment's file. `started` is the `time.perf_counter` of the
+    run's start, if the run was planned before. The block must call `finish`. An exception in the
+    block marks the run as failed, is recorded with its traceback, and reaches the caller. A killed
+    process leaves the status `running`.
     """
     digests = dict(inputs or {})
     key = config_hash(config, digests)
     facts = _opening(experiment, key, sweep_id, command)
-    facts |= {"inputs": digests, "config": jsonable(config)}
+    facts |= {"inputs": digests, "overrides": overrides, "config": jsonable(config)}
     run = RunRecord(run_directory(runs_root, experiment, key), facts)
     run.started = run.started if started is None else started
     run.save("running")
@@ -156,6 +160,7 @@ def _opening(experiment: str, key: str, sweep_id: str, command: str | None) -> d
         "end": None,
         "wall_s": None,
         "command": command or masked_command([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "code": dict(code_digests()),
         "git": {"sha": git.sha, "dirty": git.dirty},
         "versions": provenance.versions(),
         "machine": provenance.machine(),

@@ -36,6 +36,29 @@ _ROW_COLUMNS = (
     Column("tbt_slo_s", "float", "s", "target: between two tokens", "setting"),
     Column("seed", "int", "", "seed of arrivals and lengths", "setting"),
     Column("duration_s", "float", "s", "length of the arrival window", "setting"),
+    Column("workload", "str", "", "name of the workload in conf/workload", "setting"),
+    Column("mix", "str", "", "model types with their shares of the market", "setting"),
+    Column(
+        "misprediction",
+        "float",
+        "",
+        "standard deviation of log(true / predicted cost); 0 in live runs",
+        "setting",
+    ),
+    Column(
+        "costs",
+        "str",
+        "",
+        "origin of the costs: `profile`, `roofline` with the model types, `measured`, `none`",
+        "setting",
+    ),
+    Column(
+        "overrides",
+        "str",
+        "",
+        "settings that differ from the experiment's file, as arguments of `aegaeon run`",
+        "setting",
+    ),
     Column("requests", "int", "requests", "requests that arrived; 0 if none is served", "measure"),
     Column(
         "finished",
@@ -103,6 +126,7 @@ _ROW_COLUMNS = (
     Column("wall_s", "float", "s", "wall-clock time of the run", "provenance"),
     Column("machine", "str", "", "machine of the run: processor, cores, GPUs", "provenance"),
     Column("config_hash", "str", "", "key of the run: hash of its configuration", "provenance"),
+    Column("point", "str", "", "hash of the configuration without its seed", "provenance"),
     Column("git_sha", "str", "", "commit of the run; `-dirty` if a file had changed", "provenance"),
 )
 

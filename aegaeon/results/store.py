@@ -11,20 +11,34 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from aegaeon.errors import UserError, reason
+from aegaeon.results.code import changed_code
 from aegaeon.results.config_hash import VERSION
 from aegaeon.results.diff import changed_cells
 from aegaeon.results.once import once
 from aegaeon.results.parquet import write_table
+from aegaeon.results.provenance import UNKNOWN
 from aegaeon.results.record import RUN_FILE, read_record, run_directory
 from aegaeon.results.schema import ROWS
+from aegaeon.results.table import refusal
+from aegaeon.results.variant import own
+
+
+class NotStoredError(UserError):
+    """A table is not stored; other tables may be."""
 
 
 class Exported(NamedTuple):
-    """A written table: path, number of rows, and number of rows kept from the stored table."""
+    """A written table: its path and numbers of rows.
+
+    Attributes:
+        kept: rows from the table that was stored before.
+        old: rows of runs that other code made than this program's code is now.
+    """
 
     path: Path
     rows: int
     kept: int
+    old: int
 
 
 def finished(runs_root: Path, experiment: str, config_hash: str, keep: Sequence[str] = ()) -> bool:
@@ -51,6 +65,11 @@ def stored_row(runs_root: Path, experiment: str, config_hash: str) -> dict[str, 
         "row"
     ]
     return row
+
+
+def other_code(runs_root: Path, experiment: str, config_hash: str) -> list[str]:
+    """Return the parts of this program that have changed since a run was made."""
+    return changed_code(read_record(run_directory(runs_root, experiment, config_hash) / RUN_FILE))
 
 
 def records(runs_root: Path, experiment: str) -> list[dict[str, Any]]:
@@ -87,15 +106,23 @@ def merge(fresh: pd.DataFrame, stored: pd.DataFrame) -> pd.DataFrame:
     """Return the rows of both tables; of two rows with one `config_hash`, the fresh one.
 
     If two such rows differ in volatile columns only (time, machine, commit), the stored row is
-    kept: reproduced results then leave the stored file unchanged.
+    kept: reproduced results then leave the stored file unchanged. A stored row without a machine or
+    without a clean commit gives way to a fresh row that has both.
     """
     if fresh.empty or stored.empty:
         return stored if fresh.empty else fresh
     changed = changed_cells(fresh, stored)
-    same = set(fresh["config_hash"]) & set(stored["config_hash"]) - set(changed)
+    better = _vague(stored) - _vague(fresh)
+    same = set(fresh["config_hash"]) & set(stored["config_hash"]) - set(changed) - better
     new = fresh[~fresh["config_hash"].isin(same)]
     kept = stored[~stored["config_hash"].isin(new["config_hash"])]
     return pd.concat([kept, new], ignore_index=True)
+
+
+def _vague(rows: pd.DataFrame) -> set[str]:
+    """Return the hashes of rows that do not name their machine or a clean commit."""
+    vague = rows["machine"].eq(UNKNOWN) | rows["git_sha"].str.contains(f"{UNKNOWN}|-dirty")
+    return set(rows.loc[vague, "config_hash"])
 
 
 def stored_path(experiment: str, stored_dir: Path) -> Path:
@@ -120,23 +147,49 @@ def export(runs_root: Path, experiment: str, stored: Path, *, replace: bool = Fa
     if path.exists() and not replace:
         rows = merge(fresh, load_stored(experiment, stored))
     write_table(ROWS.arrow(rows, path), path)
-    return Exported(path, len(rows), len(rows) - len(fresh))
+    ended = [facts for facts in records(runs_root, experiment) if facts["status"] == "finished"]
+    old = sum(bool(changed_code(facts)) for facts in ended)
+    return Exported(path, len(rows), len(rows) - len(fresh), old)
 
 
 def load_stored(experiment: str, stored_dir: Path) -> pd.DataFrame:
     """Return the stored rows of `experiment`, checked; `UserError` when missing or damaged."""
+    return once(stored_path(experiment, stored_dir), lambda: _checked(experiment, stored_dir))
+
+
+def _checked(experiment: str, stored_dir: Path) -> pd.DataFrame:
+    rows, path = raw_table(experiment, stored_dir), stored_path(experiment, stored_dir)
+    if "overrides" not in rows:
+        raise UserError(
+            f"{path}: its rows do not name their settings, as an older version wrote them; "
+            f"`aegaeon results rehash --stored {stored_dir}` adds the columns, and runs nothing."
+        )
+    return ROWS.frame(rows, path)
+
+
+def load_own(experiment: str, stored_dir: Path) -> pd.DataFrame:
+    """Return the stored rows with the experiment's own settings, none of them a variant.
+
+    Raises `UserError` as `load_stored` does, and as `variant.own` does.
+    """
+    return own(load_stored(experiment, stored_dir), experiment)
+
+
+def raw_table(experiment: str, stored_dir: Path) -> pd.DataFrame:
+    """Return the stored rows of `experiment` as any version wrote them.
+
+    Raises `UserError` for a file that is missing or no table of rows.
+    """
     path = stored_path(experiment, stored_dir)
-    return once(path, lambda: _read_stored(experiment, path))
-
-
-def _read_stored(experiment: str, path: Path) -> pd.DataFrame:
     remake = f"`aegaeon run experiment={experiment}`, then `aegaeon results export {experiment}`"
     try:
-        table = pq.read_table(path)
+        rows: pd.DataFrame = pq.read_table(path).to_pandas()
     except FileNotFoundError as error:
-        raise UserError(f"{path}: no stored results; use {remake}.") from error
+        raise NotStoredError(f"{path}: no stored results; use {remake}.") from error
     except (OSError, pa.ArrowException) as error:
         raise UserError(
             f"{path}: not a parquet file ({reason(error)}); replace it: {remake}."
         ) from error
-    return ROWS.frame(table.to_pandas(), path)
+    if "config_hash" not in rows:
+        raise refusal(path, "config_hash", "missing", "every column of table rows")
+    return rows

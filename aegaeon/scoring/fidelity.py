@@ -13,7 +13,7 @@ import pandas as pd
 
 from aegaeon.errors import UserError
 from aegaeon.results.details import with_rows
-from aegaeon.results.store import load_stored
+from aegaeon.results.store import load_own
 
 SETTINGS = [
     *("system", "hardware", "gpus", "num_models", "rate_rps", "input_scale", "output_scale"),
@@ -46,7 +46,7 @@ class Fidelity:
 
 def paired_runs(experiment: str, stored: Path) -> pd.DataFrame:
     """Return one row per setting with each measure's `_live` and `_simulated` value."""
-    rows = load_stored(experiment, stored)
+    rows = load_own(experiment, stored)
     return _paired(rows, SETTINGS, experiment)
 
 

@@ -95,6 +95,47 @@ def test_a_worse_curve_is_a_miss(edited, experiment, crossings, missed):
     assert {name for name, row in rows.items() if row.verdict == "MISS"} == missed
 
 
+OTHER_SETTINGS = {
+    "system.decode=6 system.prefill=10": {},
+    "workload=bursty": {"workload": "bursty"},
+    "models=market_7b": {"mix": "1 qwen2.5-7b"},
+    "system.qmax_s=1": {},
+    "workload.duration_s=60": {"duration_s": 60.0},
+    "hardware.device.pcie_bandwidth=3000000000": {},
+    "backend.misprediction=0.5": {"misprediction": 0.5},
+    "hardware=h20x16": {"hardware": "h20x16"},
+}
+
+
+def test_rows_of_other_settings_change_no_verdict(edited):
+    stored = edited("fig11a")
+    before = check(stored)
+    own = sweep_table("fig11a", CROSSINGS["fig11a"])
+    high = own[(own["system"] == "aegaeon") & own["num_models"].isin([64, 72, 80])]
+    others = [
+        high.assign(overrides=text, point=text, slo_attainment=0.1, **columns).assign(
+            config_hash=lambda rows, at=at: f"o{at}" + rows["config_hash"]
+        )
+        for at, (text, columns) in enumerate(OTHER_SETTINGS.items())
+    ]
+    path = stored / "fig11a.parquet"
+    pd.concat([pd.read_parquet(path), *others]).to_parquet(path)
+    assert check(stored) == before
+    pd.concat(others).to_parquet(path)
+    row = main_rows(stored)["T3a"]
+    assert row.verdict == "NO DATA"
+    assert "all its rows differ from the experiment's own settings, by backend.mis" in row.reason
+
+
+def test_a_verdict_on_a_part_of_a_sweep_says_so(edited):
+    stored = edited("fig11a")
+    table = sweep_table("fig11a", {"aegaeon": 70})
+    table[table["num_models"].isin([64, 72])].to_parquet(stored / "fig11a.parquet")
+    row = main_rows(stored)["T3a"]
+    assert row.verdict == "PASS"
+    assert row.reason == "Part of fig11a: aegaeon without 16, 20, 24 and 12 more"
+
+
 def test_fig12_needs_only_its_best_panel(edited):
     for panel in ("fig12a", "fig12c", "fig12d"):
         stored = edited(panel, aegaeon=24)

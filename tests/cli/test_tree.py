@@ -64,6 +64,8 @@ def test_options_have_help_and_defaults():
                 assert option.help, (words, option.name)
     figures = ALL["figures"].get_help(click.Context(ALL["figures"], show_default=True))
     assert "[default: (runs/stored)]" in figures
+    export = ALL["results export"].get_help(click.Context(ALL["results export"], show_default=True))
+    assert "[default: (runs/tables)]" in export
 
 
 @pytest.mark.parametrize(("arguments", "message"), MISTAKES)

@@ -16,7 +16,7 @@ from aegaeon import files
 from aegaeon.errors import UserError
 from aegaeon.experiment import hydra_job as run
 from aegaeon.experiment.points import points
-from aegaeon.results.config_hash import config_hash
+from aegaeon.results.config_hash import config_hash, point_hash
 from aegaeon.results.store import collect, records
 
 ROOT = Path(__file__).parents[2]
@@ -59,7 +59,9 @@ def test_a_refused_run_leaves_nothing_and_the_sweep_goes_on(tmp_path) -> None:
     assert sorted(path.name for path in runs.iterdir() if path.is_dir()) == ["artifacts", "small"]
     assert not (runs / "multirun.yaml").exists()
     assert logged(runs) == {"FINISHED": 1}
-    assert collect(runs, "small")["gpus"].tolist() == [16]
+    rows = collect(runs, "small")
+    assert rows["gpus"].tolist() == [16]
+    assert rows["overrides"].tolist() == ["workload.duration_s=10"]
     again = aegaeon("run", *SWEEP, f"paths.runs='{runs}'", "tracking.uri=none")
     assert again.returncode == 2
     assert "1 skipped, 1 failed" in again.stderr
@@ -104,6 +106,8 @@ def test_kick_runs_resumes_and_is_logged(tmp_path) -> None:
     assert "12 finished" in first.stderr
     table = collect(tmp_path, "kick")
     assert len(table) == 12
+    assert set(table["overrides"]) == {""}
+    assert {point_hash(point) for point in points("kick")} == set(table["point"])
     assert {config_hash(point) for point in points("kick")} == set(table["config_hash"])
     assert logged(tmp_path) == {"FINISHED": 12}
     again = aegaeon("run", "-m", *kick)

@@ -57,6 +57,18 @@ def test_runs_are_counted_by_status():
     assert "skipped runs had finished before" in text
 
 
+def test_estimated_costs_and_runs_of_other_code_are_named():
+    row = {"costs": "profile; roofline: yi"}
+    left = [{"status": "finished", "row": row}, {"status": "skipped", "other": ["policies"]}]
+    _, text = closed(*left, {"status": "finished", "row": {"costs": "profile"}})
+    assert "1 runs with estimated costs, not measured ones: profile; roofline: yi" in text
+    assert "1 of the skipped runs were made by other code (policies)" in text
+    single = {"row": row | {"overrides": "a=[1]"}, "label": "l", "seconds": 1.0, "key": "k"}
+    _, text = closed({"status": "finished", **PLACE, **single}, many=False)
+    assert "costs                profile; roofline: yi" in text
+    assert "overrides            a=[1]" in text
+
+
 def test_failures_are_grouped_and_the_first_five_shown():
     left = [failed(f"key {n}: wrong", True) for n in range(7)] + [failed("key 0: wrong", True)]
     code, text = closed(*left)

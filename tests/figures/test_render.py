@@ -15,7 +15,7 @@ from aegaeon.scoring.goodput import Crossing
 from figures import REGISTRY, draw, fig16
 from figures.header import load_label
 from figures.paper import references
-from figures.render import render
+from figures.render import left_out, render
 from figures.style import LOOKS, MAIN, look
 from tests.support.synthetic_details import detail_rows, details, write_experiment
 from tests.support.synthetic_tables import CROSSINGS, sweep_table
@@ -61,7 +61,7 @@ def test_every_figure_is_drawn(stored, tmp_path):
 
 
 def test_bytes_do_not_depend_on_the_process(stored, drawn, tmp_path):
-    code = "import sys; from pathlib import Path; from figures.render import render; "
+    code = "import sys; from pathlib import Path; from figures.render import left_out, render; "
     code += "render(sys.argv[3:], *map(Path, sys.argv[1:3]), progress=False)"
     environment = os.environ | {"PYTHONHASHSEED": "7", "PYTHONPATH": str(ROOT)}
     names = KINDS[:2]
@@ -105,7 +105,7 @@ def test_damaged_series_is_refused(stored, tmp_path):
 def test_panel_shows_source_hardware_values_and_the_papers(stored):
     shown = texts(draw("fig11a", stored))
     assert any("Simulated · synthetic, 16 GPUs" in text for text in shown)
-    assert {"69", "34", "43", "32", "70", "MuxServe to 32", "Aegaeon"} <= shown
+    assert {"69", "34", "43", "32", "70", "MuxServe", "Aegaeon"} <= shown
     assert any(re.search(r"ours 2\.0×, authors’ setting \d\.\d×, paper 2×", text) for text in shown)
 
 
@@ -144,6 +144,32 @@ def test_a_new_system_is_drawn_under_its_own_name(tmp_path):
     table = sweep_table("fig11a", {"aegaeon": 70, "newcomer": 50})
     table.to_parquet(tmp_path / "fig11a.parquet")
     assert "newcomer" in texts(draw("fig11a", tmp_path))
+
+
+def test_a_variant_is_a_dashed_curve_and_a_part_of_a_sweep_says_what_is_missing(tmp_path):
+    own = sweep_table("fig11a", {"aegaeon": 70})
+    own = own[own["num_models"] == 64]
+    said = "system.decode=6 system.prefill=10"
+    variant = own.assign(overrides=said, point="v", config_hash="v" + own["config_hash"])
+    pd.concat([own, variant]).to_parquet(tmp_path / "fig11a.parquet")
+    figure = draw("fig11a", tmp_path)
+    shown = texts(figure)
+    assert {"Aegaeon", "Aegaeon (a)", "Number of models"} <= shown
+    (note,) = (" ".join(text.split()) for text in shown if "(a) with" in text)
+    assert f"(a) with {said}" in note
+    assert "aegaeon without 16, 20, 24 and 13 more" in note
+    variant.assign(costs="roofline").to_parquet(tmp_path / "fig11a.parquet")
+    assert any("costs: roofline" in text for text in texts(draw("fig11a", tmp_path)))
+
+
+def test_figures_whose_tables_are_not_stored_are_left_out_unless_named(tmp_path):
+    table = sweep_table("fig11a", {"aegaeon": 70})
+    table.to_parquet(tmp_path / "fig11a.parquet")
+    written = render([], tmp_path, tmp_path / "out", progress=False)
+    assert {path.stem for path in written} == {"fig11a"}
+    assert set(left_out(written)) == set(REGISTRY) - {"fig11a"}
+    with pytest.raises(UserError, match="no stored results"):
+        render([], tmp_path / "out", tmp_path / "out", progress=False)
 
 
 def test_live_comparison_names_the_machine_and_draws_predictions_if_there_are_any(stored, tmp_path):

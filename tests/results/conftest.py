@@ -25,7 +25,8 @@ def row() -> Row:
             **{"slo_attainment": 0.93, "artifact_qos": 0.95, "joint_attainment": 0.8},
             **{"goodput_rps": 1.5, "ttft_p50_s": 0.4, "ttft_p99_s": 2.5, "tbt_p50_s": 0.02},
             **{"tbt_p99_s": 0.09, "switches": 7, "switch_p50_s": 0.8, "kv_move_p50_s": None},
-            "mean_active_models": None,
+            **{"mean_active_models": None, "workload": "market", "mix": "1 t"},
+            **{"misprediction": 0.0, "costs": "profile"},
         }
         return values | changes
 
@@ -38,7 +39,8 @@ def stored_row(row) -> Row:
 
     def make(**changes):
         key = str(changes.get("seed", 0)).zfill(16)
-        return row(wall_s=1.0, machine="m", config_hash=key, git_sha="abc") | changes
+        stamp = {"wall_s": 1.0, "machine": "m", "config_hash": key, "git_sha": "abc"}
+        return row(**stamp, point="p", overrides="") | changes
 
     return make
 

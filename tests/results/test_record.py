@@ -11,6 +11,8 @@ import pytest
 
 from aegaeon.errors import UserError
 from aegaeon.results import provenance
+from aegaeon.results.code import code_digests
+from aegaeon.results.config_hash import point_hash
 from aegaeon.results.parquet import write_table
 from aegaeon.results.record import open_run, read_record
 from aegaeon.results.store import finished
@@ -20,7 +22,8 @@ REQUESTS = pd.DataFrame({"model": ["a", "b", "a"], "ttft_s": [0.1, None, 0.3]})
 
 def test_a_run_tells_what_it_was_made_with(tmp_path, row):
     config = {"seed": 3, "system": {"name": "aegaeon", "quota": float("inf")}}
-    with open_run(tmp_path, "fig11a", config, sweep_id="s", command="aegaeon run") as run:
+    said = {"overrides": "system.quota=inf", "sweep_id": "s", "command": "aegaeon run"}
+    with open_run(tmp_path, "fig11a", config, **said) as run:
         assert read_record(run.directory / "run.json")["status"] == "running"
         run.write("requests", REQUESTS)
         done = run.finish(row(seed=3))
@@ -37,6 +40,9 @@ def test_a_run_tells_what_it_was_made_with(tmp_path, row):
     assert facts["wall_s"] >= facts["row"]["wall_s"] > 0
     assert {"python", "numpy", "mlflow", "hydra-core"} <= set(facts["versions"])
     assert facts["machine"]["cores"] >= 1
+    assert facts["overrides"] == facts["row"]["overrides"] == "system.quota=inf"
+    assert facts["row"]["point"] == point_hash(config) != facts["config_hash"]
+    assert facts["code"] == code_digests()
     assert facts["row"]["git_sha"].removesuffix("-dirty") == facts["git"]["sha"]
 
 

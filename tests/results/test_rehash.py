@@ -16,7 +16,7 @@ from aegaeon.results.details import export_details, load_details
 from aegaeon.results.inputs import input_digests
 from aegaeon.results.parquet import write_table
 from aegaeon.results.record import RUN_FILE, open_run, read_record
-from aegaeon.results.rehash import rehash_command, tables, version1
+from aegaeon.results.rehash import Experiments, rehash_command, tables, version1
 from aegaeon.results.rehash.version1 import old_hash
 from aegaeon.results.schema import ROWS
 from aegaeon.results.store import collect, export, load_stored
@@ -82,7 +82,15 @@ def points(name):
 
 def rehash(places, points=points):
     out = Console(file=io.StringIO(), width=300)
-    return rehash_command(*places, points, out), out.file.getvalue()
+    return rehash_command(*places, Experiments(points, describe), out), out.file.getvalue()
+
+
+def describe(settings):
+    told = {"workload": "w", "mix": "1 t", "misprediction": 0.5, "costs": "roofline"}
+    return told | {"overrides": "", "point": f"of slo {settings['slo']['scale']}"}
+
+
+NEW = [*describe(settings())]
 
 
 def interrupt(*_):
@@ -115,7 +123,7 @@ def test_a_run_directory_is_renamed_and_its_record_updated(places, old_run):
         collect(places[0], NAME)
     done, text = rehash(places)
     assert done
-    assert "run directories: 2 translated, 0 had version 2 before" in text
+    assert "run directories: 2 translated, 0 were current before" in text
     for seed, directory in enumerate(old):
         key = config_hash(settings(seed))
         facts = read_record(directory.with_name(key) / RUN_FILE)
@@ -124,7 +132,7 @@ def test_a_run_directory_is_renamed_and_its_record_updated(places, old_run):
         assert (facts["hash_version"], facts["inputs"]) == (2, {})
         assert (facts["row"]["switches"], facts["config"]) == (seed, settings(seed))
     before = contents(places[0])
-    assert "0 translated, 2 had version 2 before" in rehash(places)[1]
+    assert "0 translated, 2 were current before" in rehash(places)[1]
     assert contents(places[0]) == before
 
 
@@ -156,7 +164,7 @@ def test_what_cannot_be_translated_is_refused_and_stays(places, old_run, tmp_pat
     before = contents(places[0])
     done, text = rehash(places)
     assert not done
-    assert "run directories: 1 translated, 0 had version 2 before, 5 refused" in text
+    assert "run directories: 1 translated, 0 were current before, 5 refused" in text
     for why in (
         "under way or was killed",
         "not the hash of its config",
@@ -182,7 +190,7 @@ def test_stored_tables_are_translated_by_the_points_and_nothing_else_changes(pla
         left, right = (f.sort_values(keys, ignore_index=True) for f in (renamed, after))
         pd.testing.assert_frame_equal(left, right, check_exact=True)
     before = contents(places[1])
-    assert "stored tables: 0 translated, 1 had version 2 before" in rehash(places)[1]
+    assert "stored tables: 0 translated, 1 were current before" in rehash(places)[1]
     assert contents(places[1]) == before
 
 
@@ -202,6 +210,27 @@ def test_a_translation_of_tables_that_was_interrupted_is_completed(places, old_t
     assert set(load_stored(NAME, places[1])["config_hash"]) == set(old_tables.values())
     assert rehash(places)[0]
     assert set(load_stored(NAME, places[1])["config_hash"]) == set(old_tables)
+
+
+def test_columns_that_rows_lack_come_from_their_points_and_nothing_else_changes(places, old_run):
+    for seed in range(2):
+        directory = old_run(seed)
+        facts = read_record(directory / RUN_FILE)
+        edit(directory, row={k: v for k, v in facts["row"].items() if k not in NEW})
+    assert rehash(places)[0]
+    export(places[0], NAME, places[1])
+    full = load_stored(NAME, places[1])
+    told = describe(settings())
+    assert full[NEW].to_dict("records") == [told] * 2
+    path = places[1] / f"{NAME}.parquet"
+    write_table(full.drop(columns=NEW), path)
+    with pytest.raises(UserError, match=r"fig14.parquet: its rows do not name.*results rehash"):
+        load_stored(NAME, places[1])
+    assert "stored tables: 1 translated" in rehash(places)[1]
+    pd.testing.assert_frame_equal(load_stored(NAME, places[1]), full, check_exact=True)
+    assert "0 translated, 1 were current before" in rehash(places)[1]
+    write_table(full.drop(columns=NEW).assign(config_hash=["a", "b"]), path)
+    assert "2 of 2 rows are of no run directory" in rehash(places)[1]
 
 
 def unknown(name):

@@ -7,7 +7,7 @@ from aegaeon.errors import UserError
 from aegaeon.results.diff import diff
 from aegaeon.results.record import open_run
 from aegaeon.results.schema import ROWS
-from aegaeon.results.store import collect, export, finished, load_stored
+from aegaeon.results.store import collect, export, finished, load_stored, other_code
 
 
 @pytest.fixture
@@ -55,20 +55,45 @@ def test_exporting_twice_gives_the_same_bytes(places, run):
         run(seed)
     first = export(runs, "fig11a", stored)
     before = first.path.read_bytes()
-    assert export(runs, "fig11a", stored) == first == (stored / "fig11a.parquet", 3, 0)
+    assert export(runs, "fig11a", stored) == first == (stored / "fig11a.parquet", 3, 0, 0)
     assert first.path.read_bytes() == before
     pd.testing.assert_frame_equal(load_stored("fig11a", stored), collect(runs, "fig11a"))
 
 
 def test_reproducing_results_leaves_the_stored_file_as_it_was(places, run):
     runs, stored = places
-    path = export(runs, "fig11a", stored).path if run(0) else None
+    edit(run(0), git_sha="one")
+    path = export(runs, "fig11a", stored).path
     before = path.read_bytes()
     edit(run(0), wall_s=99.0, machine="other", git_sha="other")
     export(runs, "fig11a", stored)
     assert path.read_bytes() == before
     export(runs, "fig11a", stored, replace=True)
     assert load_stored("fig11a", stored)["wall_s"].item() == 99.0
+
+
+@pytest.mark.parametrize("vague", [{"machine": "unknown"}, {"git_sha": "a-dirty"}])
+def test_a_row_of_a_known_machine_and_commit_takes_the_place_of_a_vague_one(places, run, vague):
+    runs, stored = places
+    edit(run(0), **{"git_sha": "one", **vague})
+    export(runs, "fig11a", stored)
+    edit(run(0), machine="mine", git_sha="two")
+    export(runs, "fig11a", stored)
+    assert load_stored("fig11a", stored)[["machine", "git_sha"]].values.tolist() == [
+        ["mine", "two"]
+    ]
+
+
+def test_rows_of_other_code_are_counted(places, run):
+    runs, stored = places
+    directory = run(0)
+    run(1)
+    assert other_code(runs, "fig11a", directory.name) == []
+    facts = json.loads((directory / "run.json").read_text())
+    facts["code"] |= {"policies": "sha256:0", "live engine": "sha256:0"}
+    (directory / "run.json").write_text(json.dumps(facts))
+    assert other_code(runs, "fig11a", directory.name) == ["policies"]
+    assert export(runs, "fig11a", stored).old == 1
 
 
 def test_merging_keeps_rows_not_run_and_replaces_changed_ones(places, run, tmp_path):
@@ -78,9 +103,9 @@ def test_merging_keeps_rows_not_run_and_replaces_changed_ones(places, run, tmp_p
     (directories[0] / "run.json").unlink()
     edit(directories[1], switches=99)
     run(3)
-    assert export(runs, "fig11a", stored)[1:] == (4, 1)
+    assert export(runs, "fig11a", stored)[1:] == (4, 1, 0)
     assert list(load_stored("fig11a", stored)["switches"]) == [7, 99, 7, 7]
-    assert export(runs, "fig11a", stored, replace=True)[1:] == (3, 0)
+    assert export(runs, "fig11a", stored, replace=True)[1:] == (3, 0, 0)
     assert list(load_stored("fig11a", stored)["seed"]) == [1, 2, 3]
 
 

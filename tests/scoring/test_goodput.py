@@ -2,15 +2,15 @@
 
 import math
 
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from aegaeon.errors import UserError
-from aegaeon.scoring.goodput import Crossing, crossing, sweep
+from aegaeon.results.variant import own
+from aegaeon.scoring.goodput import Crossing, crossing, lacking, sweep
 from tests.support.synthetic_tables import sweep_table
-
-NAN = math.nan
 
 
 @pytest.mark.parametrize(
@@ -22,8 +22,6 @@ NAN = math.nan
         ([1.0, 1.0, 0.95, 0.9], Crossing(40.0, open_ended=True)),
         ([0.9, 0.5, 0.4, 0.3], Crossing(10.0)),
         ([0.89, 1.0, 1.0, 1.0], None),
-        ([1.0, 1.0, NAN, NAN], Crossing(20.0)),
-        ([NAN, 1.0, 1.0, 1.0], None),
     ],
 )
 def test_known_crossings(y, expected):
@@ -65,15 +63,65 @@ def test_a_higher_level_never_crosses_later(y, level, more):
     assert high is None or (low is not None and high.x <= low.x)
 
 
-def test_sweep_averages_seeds_and_keeps_gaps():
+def test_sweep_averages_seeds():
     data = sweep(sweep_table("fig11a", {"aegaeon": 70, "muxserve": 32}), "fig11a")
     assert (data.axis, data.seeds, data.gpus, data.source) == ("num_models", 3, 16, "simulated")
     assert data.crossing("aegaeon").x == pytest.approx(70, abs=1)
-    assert data.crossing("muxserve") == Crossing(32.0)
     at = data.runs[(data.runs["system"] == "aegaeon") & (data.runs["num_models"] == 64)]
     assert len(at) == 3
     assert data.mean["aegaeon"][64] == pytest.approx(at["slo_attainment"].mean())
     assert sweep(sweep_table("fig11c", {"aegaeon": 0.5}), "fig11c").axis == "rate_rps"
+
+
+def test_a_load_that_was_not_run_says_nothing():
+    table = sweep_table("fig11a", {"aegaeon": 70, "muxserve": 32})
+    some = table[(table["system"] != "aegaeon") | table["num_models"].isin([36, 40])]
+    data = sweep(some, "fig11a")
+    assert data.crossing("aegaeon") == Crossing(40.0, open_ended=True)
+    said = lacking(some, "fig11a")
+    assert "no aegaeon_3p13d, aegaeon_no_prefetch, aegaeon_artifact and 5 more" in said
+    assert "aegaeon without 16, 20, 24 and 12 more" in said
+    one = some[some["num_models"] == 36]
+    assert sweep(one, "fig11a").axis == "num_models"
+    assert lacking(table.assign(overrides="slo=half"), "fig11a").startswith(
+        "Part of fig11a: no aeg"
+    )
+    assert lacking(table, "of_mine") == ""
+
+
+VARIANT = {"overrides": "system.decode=6 system.prefill=10", "point": "v", "slo_attainment": 0.1}
+
+
+def test_a_variant_is_a_curve_of_its_own():
+    table = sweep_table("fig11a", {"aegaeon": 70})
+    high = table[table["num_models"] >= 64]
+    variant = high.assign(**VARIANT, hardware="h20x16", seed=[8] * len(high))
+    data = sweep(pd.concat([table, variant]), "fig11a")
+    assert data.crossing("aegaeon") == sweep(table, "fig11a").crossing("aegaeon")
+    assert data.crossing("aegaeon system.decode=6 system.prefill=10") is None
+    assert (data.hardware, data.seeds) == ("synthetic", 3)
+    assert own(pd.concat([table, variant]), "fig11a").equals(table)
+    with pytest.raises(UserError, match=r"all its rows differ .* system.decode=6 sys"):
+        own(variant, "fig11a")
+
+
+@pytest.mark.parametrize(
+    ("other", "why"),
+    [
+        ({"workload": "bursty"}, r"workload \['market', 'bursty'\]"),
+        ({"duration_s": 60.0}, r"duration_s \[300.0, 60.0\]"),
+        ({"rate_rps": 0.2, "mix": "2 t"}, r"rate_rps .*, mix"),
+        ({}, r"a file of conf/ or a trace that has changed"),
+    ],
+)
+def test_two_configurations_are_never_averaged_as_seeds(other, why):
+    table = sweep_table("fig11a", {"aegaeon": 70})
+    mixed = pd.concat([table, table.assign(point="q", seed=7, **other)])
+    with pytest.raises(UserError, match=rf"fig11a: two configurations at .*aegaeon.*{why}"):
+        sweep(mixed, "fig11a")
+    if not other:
+        with pytest.raises(UserError, match="two configurations"):
+            own(mixed, "fig11a")
 
 
 def test_sweep_refuses_what_cannot_be_averaged():

@@ -51,7 +51,8 @@ COLUMNS = {
     "ttft_p99_s": 5.0, "tbt_p50_s": 0.05, "tbt_p99_s": 0.2, "switches": 10, "switch_p50_s": 0.4,
     "kv_move_p50_s": 0.1, "wall_s": 1.0, "git_sha": "0" * 40, "machine": "m",
     "duration_s": 300.0, "gpus": 16, "tokens": 30000, "mean_active_models": 10.0,
-    "source": "simulated", "hardware": "synthetic",
+    "source": "simulated", "hardware": "synthetic", "workload": "market", "mix": "1 t",
+    "misprediction": 0.0, "costs": "profile", "overrides": "", "point": "p",
 }  # fmt: skip
 
 
@@ -62,21 +63,23 @@ def _loads(experiment: str) -> tuple[float, ...]:
 
 
 def sweep_table(experiment: str, crossings: Mapping[str, float], seeds: int = 3) -> pd.DataFrame:
-    """Return one row per system, load and seed of an experiment; MuxServe stops at 32 models."""
+    """Return one row per system, load and seed; MuxServe refuses requests above 32 models."""
     rows = []
     for system, at in crossings.items():
         for load in _loads(experiment):
             by_rate = experiment in BY_RATE
             models, rate = (40, load) if by_rate else (int(load), 0.1)
-            if system == "muxserve" and models > 32:
-                continue
             for seed in range(seeds):
                 shift = (load - at * (1 + 0.02 * (seed - (seeds - 1) / 2))) / (0.12 * at)
-                value = 1.0 if system == "muxserve" else 1 / (1 + np.exp(shift - np.log(9)))
+                value = 1 / (1 + np.exp(shift - np.log(9)))
+                refused = system == "muxserve" and models > 32
+                if system == "muxserve":
+                    value = 0.5 if refused else 1.0
                 rows.append(
                     COLUMNS
                     | {"experiment": experiment, "figure": experiment[:5], "system": system}
                     | {"num_models": models, "rate_rps": rate, "seed": seed}
+                    | {"failed": 50 * refused}
                     | dict.fromkeys(("slo_attainment", "artifact_qos", "joint_attainment"), value)
                     | {"goodput_rps": value * models * rate}
                 )

@@ -8,6 +8,7 @@ from pathlib import Path
 from aegaeon.core import Fleet
 from aegaeon.experiment.backends.scored import scored
 from aegaeon.experiment.config import Live
+from aegaeon.experiment.origin import origin_of
 from aegaeon.experiment.planned import Plan, Result
 from aegaeon.experiment.sizes import check_sizes
 from aegaeon.live.control.log import run_log
@@ -72,4 +73,5 @@ class LiveBackend:
             )
         result = scored(planned, log)
         extra = {"pool": pool_table(log.pool), "costs": costs_table(log.costs)}
-        return Result(result.row | {"source": "live"}, {**result.tables, **extra})
+        live = {"source": "live", "costs": origin_of(log.costs, planned.types)}
+        return Result(result.row | live, {**result.tables, **extra})

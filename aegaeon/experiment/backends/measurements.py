@@ -11,13 +11,17 @@ import pandas as pd
 from aegaeon.core import Fleet
 from aegaeon.experiment.backends.live import known_types
 from aegaeon.experiment.config import Occupancy, SwitchCostBackend
+from aegaeon.experiment.origin import NO_COSTS
 from aegaeon.experiment.planned import Plan, Result, settings
 from aegaeon.live.preflight.checks import check_types
 from aegaeon.scoring.tables import stages_table
 from aegaeon.sim.occupancy import occupancy
 
-# The counts of a row that served no request (results.schema).
-NOTHING_SERVED = dict.fromkeys(("requests", "finished", "failed", "tokens", "switches"), 0)
+# The counts and the costs of a row that served no request (results.schema).
+NOTHING_SERVED: dict[str, object] = {
+    **dict.fromkeys(("requests", "finished", "failed", "tokens", "switches"), 0),
+    "costs": NO_COSTS,
+}
 
 
 class OccupancyModel:

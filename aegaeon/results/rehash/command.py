@@ -11,10 +11,10 @@ from rich.console import Console
 from rich.text import Text
 
 from aegaeon.errors import UserError
-from aegaeon.results.config_hash import VERSION
 from aegaeon.results.record import RUN_FILE
+from aegaeon.results.rehash.columns import Experiments
 from aegaeon.results.rehash.runs import translate_run
-from aegaeon.results.rehash.tables import Points, translate_stored
+from aegaeon.results.rehash.tables import translate_stored
 
 
 @dataclass
@@ -40,25 +40,25 @@ class Translation:
         """Print a line per refused thing, and one line of counts."""
         for sentence in self.refused:
             console.print(Text(f"error: {sentence}", style="red"), soft_wrap=True)
-        counts = [f"{self.translated} translated", f"{self.current} had version {VERSION} before"]
+        counts = [f"{self.translated} translated", f"{self.current} were current before"]
         counts += [f"{len(self.refused)} refused"] if self.refused else []
         console.print(f"{self.things}: {', '.join(counts)}", highlight=False)
 
 
 def rehash_command(
-    runs_root: Path, stored_dir: Path, points: Points, console: Console | None = None
+    runs_root: Path, stored_dir: Path, experiments: Experiments, console: Console | None = None
 ) -> bool:
     """Translate all run directories and stored tables; True if none was refused.
 
-    `points` gives the settings of every run of an experiment. Translated directories and tables
-    are left unchanged, so a second call completes an interrupted translation.
+    Translated directories and tables are left unchanged, so a second call completes an interrupted
+    translation.
     """
     console = console or Console()
     runs, tables = Translation("run directories"), Translation("stored tables")
     for path in sorted(runs_root.glob(f"*/*/{RUN_FILE}")):
-        runs.attempt(partial(translate_run, path.parent))
+        runs.attempt(partial(translate_run, path.parent, experiments))
     for path in sorted(stored_dir.glob("*.parquet")):
-        tables.attempt(partial(translate_stored, path.stem, runs_root, stored_dir, points))
+        tables.attempt(partial(translate_stored, path.stem, runs_root, stored_dir, experiments))
     runs.show(console)
     tables.show(console)
     if runs.translated and (runs_root / "mlflow.db").exists():

@@ -11,10 +11,14 @@ from aegaeon.errors import UserError
 from aegaeon.results.config_hash import VERSION, config_hash
 from aegaeon.results.inputs import input_digests, input_files
 from aegaeon.results.record import RUN_FILE, read_record, write_record
+from aegaeon.results.rehash.columns import Experiments
 from aegaeon.results.rehash.version1 import old_hash
+from aegaeon.results.schema import ROWS
+
+COLUMNS = set(ROWS.names)
 
 
-def translate_run(directory: Path) -> bool:
+def translate_run(directory: Path, experiments: Experiments) -> bool:
     """Translate a run directory; False if the directory is translated already.
 
     The record is written before the directory is renamed. After an interruption between the two
@@ -23,12 +27,15 @@ def translate_run(directory: Path) -> bool:
     """
     path = directory / RUN_FILE
     facts = read_record(path)
-    if facts["hash_version"] == VERSION and facts["config_hash"] == directory.name:
+    named = facts["config_hash"] == directory.name
+    if facts["hash_version"] == VERSION and named and set(facts["row"] or ROWS.names) >= COLUMNS:
         return False
     if facts["hash_version"] != VERSION:
         facts = {**facts, **_news(facts, path)}
+    if facts["row"]:
+        facts["row"] = experiments.completed(facts["row"], directory.parent.name, path)
     target = directory.with_name(facts["config_hash"])
-    if target.exists():
+    if target != directory and target.exists():
         raise UserError(f"{directory}: its new name {target.name} is taken; delete one of the two.")
     write_record(facts, directory)
     directory.rename(target)

@@ -1,36 +1,33 @@
-"""Stored tables: the column `config_hash` of the rows and of the detail tables."""
+"""Stored tables: the column `config_hash` of rows and detail tables, and columns that rows lack."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeAlias
 
 import pandas as pd
 
 from aegaeon.errors import UserError
-from aegaeon.results.config_hash import config_hash
 from aegaeon.results.details import details_path, kept, load_details, write_details
-from aegaeon.results.inputs import input_digests
 from aegaeon.results.parquet import write_table
+from aegaeon.results.rehash.columns import Experiments, completed_table
 from aegaeon.results.rehash.runs import new_names
 from aegaeon.results.rehash.version1 import old_hash
 from aegaeon.results.schema import DETAILS, ROWS
-from aegaeon.results.store import load_stored, stored_path
-
-Points: TypeAlias = Callable[[str], Iterable[Mapping[str, Any]]]
+from aegaeon.results.store import raw_table, stored_path
 
 
-def translate_stored(experiment: str, runs_root: Path, stored_dir: Path, points: Points) -> bool:
+def translate_stored(
+    experiment: str, runs_root: Path, stored_dir: Path, experiments: Experiments
+) -> bool:
     """Translate all stored tables of `experiment`; False if all are translated already.
 
-    `points` gives the settings of every run of an experiment. Raises `UserError`, and writes
-    nothing, if a hash belongs to no run directory and to no point.
+    Raises `UserError`, and writes nothing, if a hash belongs to no run directory and to no point.
     """
     path = stored_path(experiment, stored_dir)
-    rows = load_stored(experiment, stored_dir)
+    rows = raw_table(experiment, stored_dir)
     hashes = set(rows["config_hash"])
-    names = _names(experiment, hashes, runs_root, points, path)
+    names = _names(experiment, hashes, runs_root, experiments, path)
     if len({names[key] for key in hashes}) < len(hashes):
         raise UserError(f"{path}: two rows are one run in version 2; run and export both again.")
     details = [
@@ -38,19 +35,20 @@ def translate_stored(experiment: str, runs_root: Path, stored_dir: Path, points:
         for table in DETAILS
         if kept(table, experiment, stored_dir)
     ]
+    renamed = _renamed(rows, names, path)
+    full = completed_table(rows if renamed is None else renamed, experiment, experiments, path)
     changed = False
     for table, lines in details:
         if lines is not None:
             write_details(lines, table, details_path(table, experiment, stored_dir))
             changed = True
-    renamed = _renamed(rows, names, path)
-    if renamed is not None:
-        write_table(ROWS.arrow(renamed, path), path)
-    return changed or renamed is not None
+    if full is not rows:
+        write_table(ROWS.arrow(full, path), path)
+    return changed or full is not rows
 
 
 def _names(
-    experiment: str, hashes: set[str], runs_root: Path, points: Points, path: Path
+    experiment: str, hashes: set[str], runs_root: Path, experiments: Experiments, path: Path
 ) -> dict[str, str]:
     """Return old hash -> new hash and new hash -> new hash, for all of `hashes`.
 
@@ -59,8 +57,8 @@ def _names(
     names = new_names(runs_root / experiment)
     if not hashes <= {*names, *names.values()}:
         try:
-            for point in points(experiment):
-                names[old_hash(point)] = config_hash(point, input_digests(point))
+            for key, point in experiments.by_hash(experiment).items():
+                names[old_hash(point)] = key
         except UserError as error:
             raise UserError(f"{path}: the settings of its rows are unknown: {error}") from error
     names |= {new: new for new in names.values()}

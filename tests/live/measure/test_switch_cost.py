@@ -88,7 +88,7 @@ def test_the_stored_row_is_of_a_run_that_serves_nothing(monkeypatch):
     assert isinstance(config.backend, SwitchCostBackend)
     result = execute(plan(config, 0))
     assert result.tables["stages"].iloc[0].to_dict()["bytes"] == 64
-    stamp = {"config_hash": "0" * 16, "git_sha": "x", "machine": "m", "wall_s": 1.0}
+    stamp = {"config_hash": "0" * 16, "point": "p", "git_sha": "x", "machine": "m", "wall_s": 1.0}
     row = ROWS.row(dict.fromkeys(ROWS.names) | dict(result.row) | stamp, Path("row"))
     assert (row["requests"], row["tokens"], row["source"]) == (0, 0, "live")
     assert row["slo_attainment"] is None
