@@ -82,7 +82,11 @@ def run_point(cfg: DictConfig) -> float:
     try:
         config = from_hydra(cfg)
         settings, seeds = settings_and_seeds(cfg)
-        inputs = input_digests(settings) | distinctions(config) | outside_code(config.system)
+        inputs = {
+            **input_digests(settings),
+            **distinctions(config),
+            **outside_code(config.system),
+        }
     except UserError as error:
         notes.leave(note | {"error": str(error), "user": True})
         return 0.0
