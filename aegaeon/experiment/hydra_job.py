@@ -231,6 +231,7 @@ def _run(arguments: Namespace, words: Sequence[str]) -> int:
     if many and sweep.own:
         console.print(Text(sweep.notice()), highlight=False, soft_wrap=True)
     if sweep.tracking is not None:
+        _check_room(resolve(sweep.tracking[0]))
         summary.check_tracking(resolve(sweep.tracking[0]), sweep.tracking[1])
     code, optimum = 0, ""
     try:

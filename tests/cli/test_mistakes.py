@@ -160,7 +160,7 @@ RUNS = {
     "workload=azure workload.path={once} workload.format=x": "workload.format: must be one of",
     "workload=azure workload.path={once} workload.duration_s=-1": "workload.duration_s: ",
     "workload=azure workload.path={once} workload.rate_rps=1": "workload.rate_rps: ",
-    "workload=sharegpt workload.path={file} workload.rate_rps=0": "workload.rate_rps: ",
+    "workload=sharegpt workload.path={file}": "{file}, line 1: not valid JSON",
 }
 # The arguments of `aegaeon`, and what the sentence says.
 OTHERS = {
