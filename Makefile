@@ -30,7 +30,7 @@ WITH_LIVE ?= $(filter Linux-x86_64-3.11,$(shell $(PYTHON) -c \
 LONG_LIVE_TESTS := --ignore=tests/live/tp \
   $(addprefix --ignore=tests/live/ray/test_,session.py signals.py two_nodes.py faults.py) \
   $(addprefix --ignore=tests/live/vllm/test_,adapters.py gemm.py lifetime.py lora_ops.py quantized.py) \
-  $(addprefix --ignore=tests/live/instance/test_,adapters.py baselines.py)
+  --ignore=tests/live/instance/test_adapters.py --ignore=tests/live/instance/test_baselines.py
 # PyTorch for CPUs is in no package index (docs/dependencies.md). It comes from the folders that pip's
 # settings name, else from PyTorch's own index. TORCH_FROM= takes the CUDA build of the package index.
 TORCH := torch==2.13.0

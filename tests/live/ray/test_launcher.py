@@ -115,7 +115,7 @@ def test_rays_mode_is_set_before_ray_is_imported_or_refused(monkeypatch):
     use_auth("token")
     with pytest.raises(UserError, match="imported Ray with RAY_AUTH_MODE=token"):
         use_auth("disabled")
-    with pytest.raises(UserError, match="'open' is neither token nor disabled"):
+    with pytest.raises(UserError, match="must be one of token, disabled, got 'open'"):
         use_auth("open")
     monkeypatch.delitem(sys.modules, "ray")
     use_auth("disabled")
