@@ -130,14 +130,8 @@ def replay(
     require_market(models)
     require_choice(SKEWS, assign=assign)
     require_positive(rate_scale=rate_scale, input_scale=input_scale, output_scale=output_scale)
-    if not 0 <= start_s < np.inf:
-        raise UserError(f"workload.start_s: expected a finite number >= 0, got {start_s}")
-    until = np.inf
-    if duration_s is not None:
-        require_positive(duration_s=duration_s)
-        until = start_s + duration_s * rate_scale
-    total_rps = rate_rps * len(models)
-    trace = read_trace(path, format, total_rps, seed, reading, (start_s, until))
+    window = _window(start_s, duration_s, rate_scale)
+    trace = read_trace(path, format, rate_rps * len(models), seed, reading, window)
     if start_s and start_s > trace.end_s:
         raise UserError(
             f"workload.start_s: expected at most {trace.end_s:g}, the last arrival of {path}, "
@@ -151,6 +145,16 @@ def replay(
     inputs = scale_lengths(trace.inputs, input_scale)
     outputs = scale_lengths(trace.outputs, output_scale)
     return build_arrivals(models, index, arrivals, inputs, outputs, trace.skipped)
+
+
+def _window(start_s: float, duration_s: float | None, rate_scale: float) -> tuple[float, float]:
+    """Return the begin and the end of the window in the trace's own seconds."""
+    if not 0 <= start_s < np.inf:
+        raise UserError(f"workload.start_s: expected a finite number >= 0, got {start_s}")
+    if duration_s is None:
+        return start_s, np.inf
+    require_positive(duration_s=duration_s)
+    return start_s, start_s + duration_s * rate_scale
 
 
 def _numbered(path: Path, labels: list[str], count: int) -> NDArray[np.int64]:
