@@ -1,10 +1,13 @@
 """Fixtures for the tests of several packages."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner, Result
 
+from aegaeon.cli import cli
 from tests.support.synthetic_bench import write_bench
 from tests.support.synthetic_details import write_details
 from tests.support.synthetic_fidelity import write_fidelity
@@ -29,3 +32,9 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_fidelity(folder)
     write_bench(folder)
     return folder
+
+
+@pytest.fixture
+def aegaeon() -> Callable[..., Result]:
+    """Return what runs a command within the test, by click's runner."""
+    return lambda *arguments: CliRunner().invoke(cli, list(arguments), prog_name="aegaeon")

@@ -9,7 +9,8 @@ import click
 from aegaeon.cli.options import FILE, stored_option
 from aegaeon.cli.tree import examples
 from aegaeon.errors import UserError
-from aegaeon.paths import FIGURES, REFERENCE, RUNS, STORED
+from aegaeon.paths import FIGURES, RUNS
+from aegaeon.results.advice import is_reference
 
 _OUT = "Folder for the PDF and PNG files.  [default: figures/out, or figures/ in your own --stored]"
 _JSON = "File for the verdicts.  [default: runs/claims.json, or claims.json in your own --stored]"
@@ -27,20 +28,23 @@ _JSON = "File for the verdicts.  [default: runs/claims.json, or claims.json in y
 @click.option("--out", type=FILE, help=_OUT)
 @click.option("--no-presets", is_flag=True, help="Leave the thin curves out.")
 @stored_option
-def figures(names: tuple[str, ...], out: Path | None, no_presets: bool, stored: Path) -> None:
+def figures(names: tuple[str, ...], out: Path | None, no_presets: bool, stored: Path) -> int:
     """Draw figures from stored results, and from nothing else.
 
-    The same results give the same bytes. Without a name, figures are left out whose tables are not
-    stored.
+    The same results give the same bytes. A figure whose tables are not stored or cannot be used is
+    left out with its reason. The exit code is then 2 for a figure that was named, else 0.
     """
-    from figures.render import left_out, render
+    from figures.render import render
 
     _check(stored)
-    place = out or (FIGURES if _is_reference(stored) else stored / "figures")
-    paths = render(names, stored, place, presets=not no_presets)
-    click.echo(f"{len(paths)} files in {place}")
-    if not names and (absent := left_out(paths)):
-        click.echo(f"left out, as {stored} lacks a table: {', '.join(absent)}")
+    place = out or (FIGURES if is_reference(stored) else stored / "figures")
+    drawn = render(names, stored, place, presets=not no_presets)
+    if len(names) == 1 and drawn.left:
+        raise drawn.left[names[0]]
+    click.echo(f"{len(drawn.paths)} files in {place}")
+    for line in drawn.reasons:
+        click.echo(f"left out {line}", err=bool(names))
+    return 2 if names and drawn.left else 0
 
 
 @click.command(
@@ -63,20 +67,17 @@ def claims(json_path: Path | None, markdown: Path | None, strict: bool, stored: 
     _check(stored)
     verdicts = check(stored)
     print_table(verdicts)
-    write_json(verdicts, json_path or (RUNS if _is_reference(stored) else stored) / "claims.json")
+    write_json(verdicts, json_path or (RUNS if is_reference(stored) else stored) / "claims.json")
     if markdown:
         write_markdown(verdicts, markdown)
     missed = any(v.verdict != "PASS" for v in verdicts if v.setting == "main")
     return int(strict and missed)
 
 
-def _is_reference(stored: Path) -> bool:
-    return stored.resolve() in (STORED.resolve(), REFERENCE.resolve())
-
-
 def _check(stored: Path) -> None:
-    if not stored.is_dir():
+    what = "table in" if stored.is_dir() else "folder"
+    if not any(stored.glob("*.parquet")):
         raise UserError(
-            f"--stored: no folder {stored}; give a folder of tables, as `aegaeon results export` "
+            f"--stored: no {what} {stored}; give a folder of tables, as `aegaeon results export` "
             "writes it"
         )

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
-import shlex
 from pathlib import Path
 
 import click
@@ -52,14 +50,15 @@ def export(
     Fresh rows replace stored rows of the same configuration; the other stored rows stay. `aegaeon
     figures` and `claims` read the reference unless `--stored` gives them your folder.
     """
+    from aegaeon.results.advice import DRAWN, stored_words
     from aegaeon.results.commands import export_command
 
     place = STORED if reference else stored
     export_command(names, runs, place, replace=replace)
     if place.resolve() != STORED.resolve():
-        below = place.resolve().is_relative_to(Path.cwd())
-        option = f"--stored {shlex.quote(os.path.relpath(place) if below else str(place))}"
-        click.echo(f"next: `aegaeon figures {option}`, `aegaeon claims {option}`")
+        option = stored_words(place)
+        drawn = f"`aegaeon figures {option}`, " if DRAWN.intersection(names) else ""
+        click.echo(f"next: {drawn}`aegaeon claims {option}`")
 
 
 @results.command("import", epilog=examples("aegaeon results import", "aegaeon mlflow"))

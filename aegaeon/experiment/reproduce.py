@@ -52,12 +52,15 @@ def reproduce(names: Sequence[str], stored: Path, everything: bool = False) -> i
     failed = [name for name in chosen if _run(name, everything, console)]
     console.rule("[bold]fresh rows against stored rows[/bold]", align="left")
     same = [_compare(name, stored, everything, console) for name in chosen]
-    paths = render([], stored, FIGURES)
+    drawn = render([], stored, FIGURES)
     verdicts = check(stored)
     print_table(verdicts, console)
     write_json(verdicts, RUNS / "claims.json")
     minutes = (time.perf_counter() - started) / 60
-    console.print(f"{len(paths)} figure files in {FIGURES.relative_to(HOME)}; {minutes:.1f} min")
+    place = FIGURES.relative_to(HOME)
+    console.print(f"{len(drawn.paths)} figure files in {place}; {minutes:.1f} min")
+    for line in drawn.reasons:
+        console.print(f"left out {line}", highlight=False)
     console.print("browse every run with `make mlflow`")
     if failed:
         console.print(f"failed runs in {', '.join(failed)}", style="red")

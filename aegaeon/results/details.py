@@ -15,6 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from aegaeon.errors import UserError, reason
+from aegaeon.paths import TABLES
+from aegaeon.results.advice import remake
 from aegaeon.results.once import once
 from aegaeon.results.parquet import write_table
 from aegaeon.results.record import run_directory
@@ -39,7 +41,7 @@ def collect_details(table: str, runs_root: Path, experiment: str) -> pd.DataFram
         if facts["status"] == "finished" and table in facts["config"].get("keep", ()):
             path = run_directory(runs_root, experiment, facts["config_hash"]) / f"{table}.parquet"
             tags = {"config_hash": facts["config_hash"], "seed": facts["row"]["seed"]}
-            frames.append(_read(path, experiment).assign(**tags))
+            frames.append(_read(path, experiment, TABLES).assign(**tags))
     if not frames:
         return None
     return DETAILS[table].frame(pd.concat(frames), runs_root / experiment)
@@ -77,7 +79,7 @@ def write_details(lines: pd.DataFrame, table: str, path: Path) -> None:
 def load_details(table: str, experiment: str, stored_dir: Path) -> pd.DataFrame:
     """Return the stored lines of `experiment`; `UserError` when missing or damaged."""
     path = details_path(table, experiment, stored_dir)
-    return once(path, lambda: DETAILS[table].frame(_read(path, experiment), path))
+    return once(path, lambda: DETAILS[table].frame(_read(path, experiment, stored_dir), path))
 
 
 def with_rows(
@@ -127,14 +129,14 @@ def _difference(table: str, fresh: pd.DataFrame, stored: pd.DataFrame | None, rt
     return ""
 
 
-def _read(path: Path, experiment: str) -> pd.DataFrame:
+def _read(path: Path, experiment: str, stored_dir: Path) -> pd.DataFrame:
     try:
         return _frame(pq.read_table(path))
     except (OSError, pa.ArrowException) as error:
         kind = NotStoredError if isinstance(error, FileNotFoundError) else UserError
         raise kind(
-            f"{path}: cannot be read ({reason(error)}); write the table with `aegaeon run "
-            f"experiment={experiment}`, then `aegaeon results export {experiment}`"
+            f"{path}: cannot be read ({reason(error)}); write the table by "
+            f"{remake(experiment, stored_dir)}"
         ) from error
 
 

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from aegaeon.errors import UserError, reason
+from aegaeon.results.advice import remake
 from aegaeon.results.code import changed_code
 from aegaeon.results.config_hash import VERSION
 from aegaeon.results.diff import changed_cells
@@ -181,14 +182,14 @@ def raw_table(experiment: str, stored_dir: Path) -> pd.DataFrame:
     Raises `UserError` for a file that is missing or no table of rows.
     """
     path = stored_path(experiment, stored_dir)
-    remake = f"`aegaeon run experiment={experiment}`, then `aegaeon results export {experiment}`"
+    again = remake(experiment, stored_dir)
     try:
         rows: pd.DataFrame = pq.read_table(path).to_pandas()
     except FileNotFoundError as error:
-        raise NotStoredError(f"{path}: no stored results; use {remake}.") from error
+        raise NotStoredError(f"{path}: no stored results; use {again}.") from error
     except (OSError, pa.ArrowException) as error:
         raise UserError(
-            f"{path}: not a parquet file ({reason(error)}); replace it: {remake}."
+            f"{path}: not a parquet file ({reason(error)}); replace it: {again}."
         ) from error
     if "config_hash" not in rows:
         raise refusal(path, "config_hash", "missing", "every column of table rows")

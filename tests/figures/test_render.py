@@ -11,11 +11,13 @@ import pandas as pd
 import pytest
 
 from aegaeon.errors import UserError
+from aegaeon.results.advice import DRAWN
+from aegaeon.results.store import NotStoredError
 from aegaeon.scoring.goodput import Crossing
 from figures import REGISTRY, draw, fig16
 from figures.header import load_label
 from figures.paper import references
-from figures.render import left_out, render
+from figures.render import render
 from figures.style import LOOKS, MAIN, look
 from tests.support.synthetic_details import detail_rows, details, write_experiment
 from tests.support.synthetic_tables import CROSSINGS, sweep_table
@@ -42,7 +44,7 @@ KINDS = ("fig11a", "fig07", "fig14", "fig15a", "fidelity")
 @pytest.fixture(scope="module")
 def drawn(stored, tmp_path_factory):
     out = tmp_path_factory.mktemp("out")
-    return out, render(KINDS, stored, out, progress=False)
+    return out, render(KINDS, stored, out, progress=False).paths
 
 
 def complete(written, names, out):
@@ -57,11 +59,11 @@ def test_figures_are_drawn_as_pdf_and_png(drawn):
 
 @pytest.mark.slow
 def test_every_figure_is_drawn(stored, tmp_path):
-    complete(render([], stored, tmp_path / "out", progress=False), REGISTRY, tmp_path / "out")
+    complete(render([], stored, tmp_path / "out", progress=False).paths, REGISTRY, tmp_path / "out")
 
 
 def test_bytes_do_not_depend_on_the_process(stored, drawn, tmp_path):
-    code = "import sys; from pathlib import Path; from figures.render import left_out, render; "
+    code = "import sys; from pathlib import Path; from figures.render import render; "
     code += "render(sys.argv[3:], *map(Path, sys.argv[1:3]), progress=False)"
     environment = os.environ | {"PYTHONHASHSEED": "7", "PYTHONPATH": str(ROOT)}
     names = KINDS[:2]
@@ -92,14 +94,14 @@ def test_missing_table_names_the_command(stored, tmp_path, missing):
     experiment = missing.rpartition("/")[2]
     figure = "fig16" if experiment == "fig14" else experiment
     with pytest.raises(UserError, match=rf"{missing}.parquet.*experiment={experiment}"):
-        render([figure], copy, tmp_path / "out", progress=False)
+        draw(figure, copy)
 
 
 def test_damaged_series_is_refused(stored, tmp_path):
     copy = shutil.copytree(stored, tmp_path / "stored")
     (copy / "series" / "fig04.parquet").write_bytes(b"not a table")
     with pytest.raises(UserError, match=r"series/fig04.parquet.*experiment=fig04"):
-        render(["fig04"], copy, tmp_path / "out", progress=False)
+        draw("fig04", copy)
 
 
 def test_panel_shows_source_hardware_values_and_the_papers(stored):
@@ -162,14 +164,47 @@ def test_a_variant_is_a_dashed_curve_and_a_part_of_a_sweep_says_what_is_missing(
     assert any("costs: roofline" in text for text in texts(draw("fig11a", tmp_path)))
 
 
-def test_figures_whose_tables_are_not_stored_are_left_out_unless_named(tmp_path):
-    table = sweep_table("fig11a", {"aegaeon": 70})
-    table.to_parquet(tmp_path / "fig11a.parquet")
-    written = render([], tmp_path, tmp_path / "out", progress=False)
-    assert {path.stem for path in written} == {"fig11a"}
-    assert set(left_out(written)) == set(REGISTRY) - {"fig11a"}
-    with pytest.raises(UserError, match="no stored results"):
-        render([], tmp_path / "out", tmp_path / "out", progress=False)
+def test_a_figure_that_cannot_be_drawn_stops_only_itself(tmp_path, monkeypatch, aegaeon):
+    chosen = {name: REGISTRY[name] for name in ("overview", "fig11a", "fig13b", "fig13c", "fig14")}
+    monkeypatch.setattr("figures.render.REGISTRY", chosen)
+    variant = sweep_table("fig11a", {"aegaeon": 70}).assign(overrides="system.decode=6")
+    variant.to_parquet(tmp_path / "fig11a.parquet")
+    (tmp_path / "fig13c.parquet").write_bytes(b"no table")
+    done = aegaeon("figures", "--stored", str(tmp_path))
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert {path.stem for path in (tmp_path / "figures").iterdir()} == {"fig11a"}
+    first, *left = done.stdout.splitlines()
+    assert first.startswith("2 files")
+    reasons = {"fig13b: there is no", "fig14: there is no", "overview: stored table fig11a: all"}
+    reasons.add("fig13c: ")
+    assert len(left) == len(reasons)
+    assert all(any(line.startswith(f"left out {r}") for line in left) for r in reasons)
+
+    done = aegaeon("figures", "overview", "fig11a", "--stored", str(tmp_path))
+    assert (done.exit_code, done.stdout[:7]) == (2, "2 files")
+    assert done.stderr.startswith("left out overview: ")
+
+
+def test_a_table_without_a_figure_is_no_error_unless_its_name_is_given(tmp_path, aegaeon):
+    sweep_table("fig11a", {"aegaeon": 70}).to_parquet(tmp_path / "lab_sweep.parquet")
+    done = aegaeon("figures", "--stored", str(tmp_path))
+    assert (done.exit_code, done.stdout[:7]) == (0, "0 files")
+    done = aegaeon("figures", "lab_sweep", "--stored", str(tmp_path))
+    assert done.exit_code == 2
+    assert "lab_sweep: no figure draws this table" in done.stderr
+    (tmp_path / "lab_sweep.parquet").unlink()
+    done = aegaeon("figures", "--stored", str(tmp_path))
+    assert done.exit_code == 2
+    assert "--stored: no table in" in done.stderr
+
+
+def test_the_experiments_that_an_export_offers_figures_for_are_those_with_figures(tmp_path):
+    needed = set()
+    for name in REGISTRY:
+        with pytest.raises(NotStoredError) as refused:
+            draw(name, tmp_path)
+        needed.add(Path(str(refused.value).partition(": ")[0]).stem)
+    assert needed == DRAWN
 
 
 def test_live_comparison_names_the_machine_and_draws_predictions_if_there_are_any(stored, tmp_path):

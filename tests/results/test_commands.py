@@ -2,8 +2,11 @@
 
 import io
 
+import pytest
 from rich.console import Console
 
+from aegaeon.paths import STORED, TABLES
+from aegaeon.results.advice import remake
 from aegaeon.results.commands import columns_text, diff_command, export_command
 from aegaeon.results.schema import ROWS
 
@@ -20,3 +23,21 @@ def test_commands_export_compare_and_describe(run, tmp_path):
     for part in ("fig11a.parquet: 1 rows", "1 of 1 rows identical", "switches: 8 now, 7 stored"):
         assert part in text
     assert all(f"`{name}`" in columns_text() for name in ROWS.names)
+
+
+@pytest.mark.parametrize(("experiment", "offered"), [("fig11a", True), ("kick", False)])
+def test_an_export_offers_only_commands_that_show_its_rows(experiment, offered, run, aegaeon):
+    runs = run(1, experiment=experiment).parents[1]
+    place = str(runs / "mine")
+    done = aegaeon("results", "export", experiment, "--runs", str(runs), "--stored", place)
+    assert done.exit_code == 0, done.output
+    assert (f"aegaeon figures --stored {place}" in done.stdout) == offered
+    assert f"aegaeon claims --stored {place}" in done.stdout
+
+
+def test_the_advice_for_a_missing_table_makes_it_where_it_is_looked_for(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    make = "`aegaeon run experiment=kick`, then `aegaeon results export kick"
+    assert remake("kick", TABLES) == f"{make}`"
+    assert remake("kick", tmp_path / "mine") == f"{make} --stored mine`"
+    assert remake("kick", STORED) == f"{make}`, and read your tables by `--stored {TABLES}`"
