@@ -32,7 +32,10 @@ from workloads import FORMATS, SKEWS, UNITS
 from workloads.market import MAX_BURSTINESS, MIN_BURSTINESS
 
 # Files and folders of paths.runs that are no experiment.
-RESERVED = frozenset({"stored", "mlflow.db", "mlartifacts", "mlruns", "claims.json"})
+RESERVED = frozenset(
+    {"stored", "tables", "artifacts", "mlartifacts", "mlruns", "claims.json", "bench_live.json"}
+)
+_MLFLOW = ("mlflow.", "mlflow-")
 # A request takes about 1 kB of memory from its arrival to its score.
 MOST_REQUESTS = 10_000_000
 
@@ -280,7 +283,7 @@ def validate(config: Config) -> None:
     """Refuse values that no run can use."""
     _check_name("name", config.name)
     _check_name("system.name", config.system.name)
-    if config.name in RESERVED:
+    if config.name in RESERVED or config.name.startswith(_MLFLOW):
         raise UserError(
             f"name: {config.name!r} is taken below paths.runs; choose another name for the runs"
         )

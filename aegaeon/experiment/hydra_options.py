@@ -89,7 +89,7 @@ def check_hydra(cfg: DictConfig) -> None:
         )
     refuse_unknown_keys(launcher, "hydra.launcher")
     jobs = launcher.get("n_jobs", 1)
-    if not jobs or jobs > _MOST_JOBS:
+    if not jobs or not -1 <= jobs <= _MOST_JOBS:
         raise UserError(
             f"hydra.launcher.n_jobs: expected a number of processes up to {_MOST_JOBS}, or -1 for "
             f"one per core, got {jobs}"

@@ -25,10 +25,16 @@ def export_command(
     """Write the stored tables of each experiment, and return the paths of the written files.
 
     The detail tables of an experiment are written too. Prints each measure of a stored row that
-    changes, old and new. Raises `UserError` if an experiment has no finished run.
+    changes, old and new. Raises `UserError`, with nothing written, if an experiment has no
+    finished run or a damaged table.
     """
     console = console or Console()
     paths = []
+    for experiment in experiments:
+        # Every experiment is checked before the first table is written.
+        store.fresh_rows(runs_root, experiment)
+        if store.stored_path(experiment, stored_dir).exists() and not replace:
+            store.load_stored(experiment, stored_dir)
     for experiment in experiments:
         _show_changes(experiment, runs_root, stored_dir, console)
         done = store.export(runs_root, experiment, stored_dir, replace=replace)

@@ -131,18 +131,24 @@ def stored_path(experiment: str, stored_dir: Path) -> Path:
     return stored_dir / f"{experiment}.parquet"
 
 
-def export(runs_root: Path, experiment: str, stored: Path, *, replace: bool = False) -> Exported:
-    """Write the finished runs to `<stored>/<experiment>.parquet`.
-
-    Stored rows that `runs_root` lacks are kept, unless `replace`. Raises `UserError` if no run has
-    finished.
-    """
+def fresh_rows(runs_root: Path, experiment: str) -> pd.DataFrame:
+    """Return the rows of the finished runs; raises `UserError` if there are none."""
     fresh = collect(runs_root, experiment)
     if fresh.empty:
         raise UserError(
             f"{runs_root / experiment}: no finished run to export; "
             f"run `aegaeon run experiment={experiment}` first."
         )
+    return fresh
+
+
+def export(runs_root: Path, experiment: str, stored: Path, *, replace: bool = False) -> Exported:
+    """Write the finished runs to `<stored>/<experiment>.parquet`.
+
+    Stored rows that `runs_root` lacks are kept, unless `replace`. Raises `UserError` if no run has
+    finished.
+    """
+    fresh = fresh_rows(runs_root, experiment)
     path = stored_path(experiment, stored)
     rows = fresh
     if path.exists() and not replace:

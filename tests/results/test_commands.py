@@ -5,6 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
+from aegaeon.errors import UserError
 from aegaeon.paths import STORED, TABLES
 from aegaeon.results.advice import remake
 from aegaeon.results.commands import columns_text, diff_command, export_command
@@ -23,6 +24,14 @@ def test_commands_export_compare_and_describe(run, tmp_path):
     for part in ("fig11a.parquet: 1 rows", "1 of 1 rows identical", "switches: 8 now, 7 stored"):
         assert part in text
     assert all(f"`{name}`" in columns_text() for name in ROWS.names)
+
+
+def test_an_export_of_several_writes_all_or_nothing(run, tmp_path):
+    run(1)
+    runs, stored = tmp_path / "runs", tmp_path / "stored"
+    with pytest.raises(UserError, match="nosuch: no finished run"):
+        export_command(["fig11a", "nosuch"], runs, stored)
+    assert not stored.exists()
 
 
 @pytest.mark.parametrize(("experiment", "offered"), [("fig11a", True), ("kick", False)])
