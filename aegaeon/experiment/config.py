@@ -317,17 +317,23 @@ def _check_market(models: Models) -> None:
         kind.spec(f"models.types.{name}")
 
 
+def expected_requests(config: Config) -> float:
+    """Return the mean number of requests that a generated market draws; 0 for a trace."""
+    workload = config.workload
+    if not isinstance(workload, Market):
+        return 0.0
+    return config.models.count * workload.rate_rps * workload.duration_s
+
+
 def _check_requests(config: Config) -> None:
     """Refuse a generated market whose requests would not fit this machine's memory."""
-    workload = config.workload
-    if isinstance(workload, Market):
-        expected = config.models.count * workload.rate_rps * workload.duration_s
-        if expected > MOST_REQUESTS:
-            raise UserError(
-                f"workload.rate_rps: {config.models.count:,} models at {workload.rate_rps:g} "
-                f"requests/s make {expected:,.0f} requests in {workload.duration_s:g} s, and a run "
-                f"takes {MOST_REQUESTS:,} at most; lower it, models.count or workload.duration_s"
-            )
+    workload, expected = config.workload, expected_requests(config)
+    if isinstance(workload, Market) and expected > MOST_REQUESTS:
+        raise UserError(
+            f"workload.rate_rps: {config.models.count:,} models at {workload.rate_rps:g} "
+            f"requests/s make {expected:,.0f} requests in {workload.duration_s:g} s, and a run "
+            f"takes {MOST_REQUESTS:,} at most; lower it, models.count or workload.duration_s"
+        )
 
 
 register()

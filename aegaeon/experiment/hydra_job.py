@@ -29,7 +29,7 @@ from rich.text import Text
 from aegaeon.errors import UserError
 from aegaeon.experiment import notes, summary, workers
 from aegaeon.experiment.backends.registry import runner
-from aegaeon.experiment.config import Config, from_hydra
+from aegaeon.experiment.config import Config, expected_requests, from_hydra
 from aegaeon.experiment.distinctions import distinctions
 from aegaeon.experiment.execute import execute
 from aegaeon.experiment.hydra_options import full_errors, parsed
@@ -48,6 +48,7 @@ from aegaeon.results.record import open_run
 from aegaeon.results.store import finished, other_code, stored_row
 
 _BAR_FROM_REQUESTS = 20_000
+_LARGE_REQUESTS = 500_000
 _ROOM_BYTES = 16 << 20
 # Exit codes above this one are those of commands that a signal ended.
 _SIGNALLED = 128
@@ -125,6 +126,7 @@ def _attempt(
             other = other_code(runs_root, config.name, key)
             return {**place, "status": "skipped", "key": key, "row": row, "other": other}
         _check_room(runs_root)
+        _announce(config, seed)
         planned = _prepared(config, seed)
         with open_run(
             *(runs_root, config.name, settings),
@@ -142,6 +144,14 @@ def _attempt(
             return {**place, "status": "finished", "key": key, "row": row}
     except Exception as error:
         return {**recorded, **_failure(error)}
+
+
+def _announce(config: Config, seed: int) -> None:
+    """Say that a run is large, before the silent half minute or more that its draws take."""
+    expected = expected_requests(config)
+    if expected >= _LARGE_REQUESTS:
+        text = f"{label(config, seed)}: about {expected:,.0f} requests; this takes minutes"
+        Console(stderr=True).print(Text(text), highlight=False, soft_wrap=True)
 
 
 def _prepared(config: Config, seed: int) -> Callable[[], Plan]:

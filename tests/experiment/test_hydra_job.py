@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from aegaeon.errors import UserError
 from aegaeon.experiment import hydra_job
 from aegaeon.experiment.compose import compose_raw
 from aegaeon.experiment.hydra_job import run_hydra, run_point
@@ -46,6 +47,19 @@ def test_an_error_of_the_code_is_recorded(part, runs, monkeypatch, capsys) -> No
     assert capsys.readouterr().err == "error: ZeroDivisionError: by nothing\n"
     (record,) = runs.glob("a.b/*/run.json")
     assert json.loads(record.read_text())["status"] == "failed"
+
+
+def test_a_large_run_says_so_before_its_requests_are_drawn(runs, monkeypatch, capsys) -> None:
+    def refused(*_: object) -> None:
+        raise UserError("stopped")
+
+    monkeypatch.setattr(hydra_job, "plan", refused)
+    base = ("workload.duration_s=120", "tracking.uri=none", f"paths.runs='{runs}'")
+    assert run_hydra(["models.count=100000", *base]) == 2
+    said = capsys.readouterr().err
+    assert "100000 models, 0.1 req/s, seed 0: about 1,200,000 requests; this takes" in said
+    assert run_hydra(["models.count=100", *base]) == 2
+    assert capsys.readouterr().err == "error: stopped\n"
 
 
 def test_a_point_returns_its_objective(runs, monkeypatch) -> None:
