@@ -43,6 +43,8 @@ def parsed(arguments: Sequence[str]) -> Namespace:
         raise UserError("--resolve: shows interpolations resolved; add --cfg job")
     if found.config_dir and not Path(found.config_dir).is_dir():
         raise UserError(f"--config-dir: there is no folder {found.config_dir}; give its path")
+    if found.config_dir:
+        _refuse_hidden("--config-dir", Path(found.config_dir))
     return found
 
 
@@ -102,8 +104,24 @@ def check_hydra(cfg: DictConfig) -> None:
             "hydra.sweeper.direction: the objective is slo_attainment, and a refused point counts "
             "as 0; add hydra.sweeper.direction=maximize"
         )
+    for place in cfg.hydra.searchpath:
+        if "://" not in place or place.startswith("file://"):
+            _refuse_hidden("hydra.searchpath", Path(place.removeprefix("file://")))
     if cfg.hydra.job.chdir:
         raise UserError("hydra.job.chdir: must be false, as paths start at the working directory")
+
+
+def _refuse_hidden(key: str, folder: Path) -> None:
+    """Refuse a user's file that Hydra would never read: conf/ comes first and has its name."""
+    if folder.resolve() == CONF.resolve():
+        return
+    for shipped in sorted(CONF.rglob("*.yaml")):
+        name = shipped.relative_to(CONF)
+        if (folder / name).is_file():
+            raise UserError(
+                f"{key}: {folder / name} would not be read, as conf/ has a file {name} and comes first; "
+                "give your file another name, and choose that name"
+            )
 
 
 def listed_sweeps(cfg: DictConfig) -> bool:

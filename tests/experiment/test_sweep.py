@@ -53,6 +53,15 @@ def test_an_added_folder_of_experiments_is_read(tmp_path):
     assert found("--config-dir", str(tmp_path), "experiment=lab").own == ("slo.scale",)
 
 
+@pytest.mark.parametrize("option", ["--config-dir {}", "hydra.searchpath=[file://{}]"])
+@pytest.mark.parametrize("name", ["device/h800.yaml", "config.yaml"])
+def test_a_file_that_a_shipped_one_hides_is_refused(option, name, tmp_path):
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text("memory_bytes: 1\n")
+    with pytest.raises(UserError, match=rf"{name} would not be read.*another name"):
+        found(*option.format(tmp_path).split(), "models.count=2")
+
+
 @pytest.mark.parametrize("wrong", ["experiment=fig99", "sytem=x", "a=(", "hydra.nothing=1"])
 def test_what_cannot_be_composed_is_refused(wrong):
     with pytest.raises(UserError, match=r"^(experiment|sytem|a=\(|hydra.nothing): "):
