@@ -119,8 +119,8 @@ def _refuse_hidden(key: str, folder: Path) -> None:
         name = shipped.relative_to(CONF)
         if (folder / name).is_file():
             raise UserError(
-                f"{key}: {folder / name} would not be read, as conf/ has a file {name} and comes first; "
-                "give your file another name, and choose that name"
+                f"{key}: {folder / name} would not be read, as conf/ has a file {name} "
+                "and comes first; give your file another name, and choose that name"
             )
 
 

@@ -20,9 +20,12 @@ _REVISION = re.compile(r'^(down_)?revision\s*=\s*"(\w+)"', re.MULTILINE)
 _WITHOUT = "or run without MLflow: tracking.uri=none"
 
 
-def command(uri: str, runs_root: Path, *more: str) -> str:
-    """Return the `aegaeon results sync` that logs the runs of `runs_root` to `uri`, in quotes."""
-    words = ["aegaeon", "results", "sync", *more]
+def command(uri: str, runs_root: Path, *more: str, verb: str = "sync") -> str:
+    """Return the `aegaeon results sync` that logs the runs of `runs_root` to `uri`, in quotes.
+
+    `verb` may be `import`.
+    """
+    words = ["aegaeon", "results", verb, *more]
     if uri != default_uri(runs_root):
         words += ["--tracking", masked(uri)]
     if runs_root.absolute() != RUNS:
@@ -35,36 +38,41 @@ def default_uri(runs_root: Path) -> str:
     return f"{SQLITE}{(runs_root / 'mlflow.db').absolute()}"
 
 
-def check_store(uri: str, runs_root: Path) -> None:
+def check_store(uri: str, runs_root: Path, again: str = "") -> None:
     """Raise `UserError` unless runs can be logged to `uri`.
 
     A database is readable, writable and of the installed MLflow's schema; a missing database can
-    be made. A server answers as MLflow servers do, and accepts our credentials.
+    be made. A server answers as MLflow servers do, and accepts our credentials. `again` is the
+    command to repeat once the results exist; before a run, the advice is to run without MLflow.
     """
     if uri.startswith(SQLITE):
-        _check_database(Path(uri.removeprefix(SQLITE)), command(uri, runs_root, "--rebuild"))
+        rebuild = command(uri, runs_root, "--rebuild")
+        _check_database(Path(uri.removeprefix(SQLITE)), rebuild, again)
     else:
-        _check_server(uri, command(uri, runs_root))
+        _check_server(uri, command(uri, runs_root), again)
 
 
-def _check_database(database: Path, rebuild: str) -> None:
+def _check_database(database: Path, rebuild: str, again: str) -> None:
+    other = f"give tracking.uri another path, {_WITHOUT}"
+    if again:
+        other = f"the results themselves are safe; when that is mended, log them by {again}"
     place = next(folder for folder in database.parents if folder.exists())
     if not place.is_dir() or not os.access(place, os.W_OK):
         raise UserError(
             f"{database}: MLflow's database cannot be written, as {place} is no folder that you "
-            f"may write to; give tracking.uri another path, {_WITHOUT}."
+            f"may write to; {other}."
         )
     if not database.exists():
         return
     if not database.is_file() or not os.access(database, os.R_OK | os.W_OK):
         raise UserError(
-            f"{database}: MLflow's database must be a file that you may read and write; give "
-            f"tracking.uri another path, {_WITHOUT}."
+            f"{database}: MLflow's database must be a file that you may read and write; {other}."
         )
     if reason := _unusable(database):
+        without = "" if again else f", {_WITHOUT}"
         raise UserError(
             f"{database}: {reason}. The results themselves are safe in the run directories: "
-            f"{rebuild} sets the file aside and logs all runs anew, {_WITHOUT}."
+            f"{rebuild} sets the file aside and logs all runs anew{without}."
         )
 
 
@@ -98,13 +106,16 @@ def _newest_schema() -> str | None:
     return None
 
 
-def _check_server(uri: str, sync: str) -> None:
+def _check_server(uri: str, sync: str, again: str) -> None:
     if not urlsplit(uri).hostname:
         raise UserError(f"tracking.uri: '{uri}' names no server; expected http(s)://<host>:<port>.")
     from aegaeon.results.mlflow.writers import probe
 
     if reason := probe.fault(uri):
+        advice = f"Start the server, {_WITHOUT} and log later by {sync}"
+        if again:
+            advice = f"The results themselves are safe; start the server, then log them by {again}"
         raise UserError(
             f"tracking.uri: {masked(uri)} is no MLflow server that takes runs now "
-            f"({masked(reason)}). Start the server, {_WITHOUT} and log later by {sync}."
+            f"({masked(reason)}). {advice}."
         )

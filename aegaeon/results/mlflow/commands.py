@@ -15,7 +15,8 @@ from rich.text import Text
 from aegaeon.errors import UserError
 from aegaeon.paths import FIGURES, STORED
 from aegaeon.results import details, store
-from aegaeon.results.mlflow.checks import SQLITE
+from aegaeon.results.advice import is_reference
+from aegaeon.results.mlflow.checks import SQLITE, command
 from aegaeon.results.mlflow.entry import Entry
 from aegaeon.results.mlflow.from_records import of_records
 from aegaeon.results.mlflow.from_rows import of_rows
@@ -47,7 +48,7 @@ def sync_command(
         return Outcome(0, ())
     if rebuild:
         _set_aside(tracker, console)
-    tracker.check()
+    tracker.check(command(tracker.uri, runs_root))
     work: dict[str, Sequence[Entry]] = {}
     problems: list[str] = []
     for name in experiments or with_runs(runs_root):
@@ -81,7 +82,8 @@ def import_command(
     tracker = connect(tracking, runs_root)
     if tracker is None:
         raise UserError("tracking.uri: 'none' cannot take an import; give sqlite or a server.")
-    tracker.check()
+    place = () if is_reference(stored_dir) else ("--stored", str(stored_dir.absolute()))
+    tracker.check(command(tracker.uri, runs_root, *place, verb="import"))
     work: dict[str, Sequence[Entry]] = {}
     for path in tables:
         table = ROWS.arrow(store.load_stored(path.stem, stored_dir), path)

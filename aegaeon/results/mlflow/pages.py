@@ -20,7 +20,7 @@ from rich.console import Console
 
 from aegaeon.errors import UserError
 from aegaeon.results.mlflow import view
-from aegaeon.results.mlflow.checks import SQLITE
+from aegaeon.results.mlflow.checks import SQLITE, command
 from aegaeon.results.mlflow.environment import ENVIRONMENT
 from aegaeon.results.mlflow.tracker import Tracker, connect
 from aegaeon.results.secrets import masked
@@ -51,7 +51,7 @@ def show(tracking: str, runs_root: Path, port: int, *, browse: bool = False) -> 
             f"{database}: no runs yet; `aegaeon results import` loads the stored ones, "
             "`aegaeon run` makes new ones"
         )
-    tracker.check()
+    tracker.check(command(tracker.uri, runs_root))
     if not tracker.uri.startswith(SQLITE):
         from aegaeon.results.mlflow.writers import probe
 

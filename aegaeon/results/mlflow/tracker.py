@@ -68,10 +68,13 @@ class Tracker:
     folder: Path
     runs_root: Path
 
-    def check(self) -> None:
-        """Raise `UserError` unless runs can be logged here; nothing is written."""
+    def check(self, again: str = "") -> None:
+        """Raise `UserError` unless runs can be logged here; nothing is written.
+
+        `again` is the command that logs results which exist already; empty before a run.
+        """
         set_environment()
-        check_store(self.uri, self.runs_root)
+        check_store(self.uri, self.runs_root, again)
 
     def log(
         self,

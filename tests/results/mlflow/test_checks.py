@@ -13,7 +13,7 @@ import pytest
 from aegaeon.cli import cli
 from aegaeon.errors import UserError
 from aegaeon.results.mlflow import checks
-from aegaeon.results.mlflow.commands import import_command
+from aegaeon.results.mlflow.commands import import_command, sync_command
 from aegaeon.results.mlflow.tracker import connect
 
 REBUILD = r"`aegaeon results sync --rebuild --runs \S+` sets the file aside"
@@ -91,6 +91,23 @@ def test_a_server_that_is_down_or_has_no_name_is_refused(tmp_path):
     assert "MLFLOW_HTTP_REQUEST_MAX_RETRIES" not in os.environ or (
         os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] != "0"
     )
+
+
+def test_results_that_exist_are_logged_later_and_not_run_without_mlflow(tmp_path):
+    (tmp_path / "a.parquet").touch()
+    with closing(socket.socket()) as taken:
+        taken.bind(("127.0.0.1", 0))
+        uri = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        said = {}
+        with pytest.raises(UserError) as caught:
+            sync_command((), tmp_path, uri)
+        said["sync"] = str(caught.value)
+        with pytest.raises(UserError) as caught:
+            import_command(tmp_path, uri, tmp_path)
+        said["import"] = str(caught.value)
+    for verb, text in said.items():
+        assert f"are safe; start the server, then log them by `aegaeon results {verb} --" in text
+        assert "tracking.uri=none" not in text
 
 
 def test_a_broken_store_in_the_middle_leaves_advice(tmp_path):
