@@ -31,8 +31,8 @@ class Constraint:
         if value is None:
             return None
         if self.choices:
-            known = value in self.choices
-            return None if known else f"must be one of {', '.join(self.choices)}, got {value!r}"
+            known = ", ".join(choice or "''" for choice in self.choices)
+            return None if value in self.choices else f"must be one of {known}, got {value!r}"
         inside = (
             (self.above is None or value > self.above)
             and (self.at_least is None or value >= self.at_least)

@@ -20,7 +20,8 @@ def require_choice(choices: Sequence[str], **values: str) -> None:
     """Raise `UserError` naming the first key of `workload` whose value is not in `choices`."""
     for key, value in values.items():
         if value not in choices:
-            raise UserError(f"workload.{key}: expected one of {', '.join(choices)}, got {value!r}")
+            known = ", ".join(choice or "''" for choice in choices)
+            raise UserError(f"workload.{key}: expected one of {known}, got {value!r}")
 
 
 def require_market(models: Sequence[ModelSpec]) -> None:

@@ -35,8 +35,14 @@ def generate(
     """Write a file for each point as an artifact CSV; yield its path and its arrivals.
 
     Times are rounded to milliseconds in the files. Raises `UserError` for a configuration that
-    cannot be drawn, or has no arrival.
+    cannot be drawn, or has no arrival, and for a file that exists: a name tells neither the seed
+    nor the overrides.
     """
+    if old := [folder / point.name for point in points if (folder / point.name).exists()]:
+        raise UserError(
+            f"{old[0]}: exists, and may hold the requests of another seed; give -o another folder, "
+            "or delete the file"
+        )
     base = composed(list(overrides))
     workload = base.workload
     if not isinstance(workload, Market):

@@ -74,6 +74,13 @@ def test_generated_files_are_described_and_read_back_as_the_same_requests(aegaeo
     assert [r.arrival for r in found] == pytest.approx([r.arrival for r in expected], abs=5.001e-4)
     told = aegaeon("workload", "describe", str(path), "--format", "artifact")
     assert f"requests:               {len(found)}" in told.stdout
+    before = path.read_bytes()
+    again = ("--count", "7,5", "--rate", "0.5", "--input-scale", "2", "--seed", "5")
+    refused = aegaeon("workload", "generate", *again, "-o", str(folder))
+    assert refused.exit_code == 2
+    assert "synth-5-0.5-2.0-1.0.csv: exists, and may hold the requests of another" in refused.stderr
+    assert path.read_bytes() == before
+    assert {path.name for path in folder.iterdir()} == names
     refused = aegaeon("workload", "generate", "--count", "3,x", "--rate", "1", "-o", str(folder))
     assert refused.exit_code == 2
     assert "as 16,20" in refused.stderr

@@ -162,6 +162,9 @@ RUNS = {
     "workload=azure workload.path={once} workload.rate_scale=0": "workload.rate_scale: ",
     "workload=azure workload.path={once} workload.rate_scale=inf": "workload.rate_scale: ",
     "workload=azure workload.path={once} workload.assign=x": "workload.assign: must be one of",
+    "workload=azure workload.path={once} workload.time_unit=x": (
+        "workload.time_unit: must be one of '', s, ms"
+    ),
     "workload=azure workload.path={once} workload.format=x": "workload.format: must be one of",
     "workload=azure workload.path={once} workload.duration_s=-1": "workload.duration_s: ",
     "workload=azure workload.path={once} workload.rate_rps=1": "workload.rate_rps: ",

@@ -152,7 +152,7 @@ def test_an_epoch_stamp_in_another_unit_is_recognised_and_the_key_settles_it(
         read_trace(path, format)
     trace = read_trace(path, format, reading=Reading(time_unit=unit))
     assert trace.arrivals.tolist() == [0.0, 2.0]
-    with pytest.raises(UserError, match=r"^workload\.time_unit: expected one of"):
+    with pytest.raises(UserError, match=r"^workload\.time_unit: expected one of '', s"):
         read_trace(path, format, reading=Reading(time_unit="minutes"))
 
 
