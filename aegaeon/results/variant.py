@@ -85,7 +85,7 @@ def check_points(table: pd.DataFrame, keys: list[str], name: str) -> None:
     settings = [key for key in ROWS.of_role("setting") if key not in {*keys, "seed"}]
     differing = [key for key in settings if rows[key].nunique() > 1]
     text = ", ".join(f"{key} {rows[key].unique().tolist()}" for key in differing)
-    text = text or "a file of conf/ or a trace that has changed between the runs"
+    text = text or "a file of conf/, a profile or a trace that has changed between the runs"
     at = ", ".join(f"{key}={value}" for key, value in where.items() if value != "")
     raise UserError(
         f"stored table {name}: two configurations at {at} differ in "

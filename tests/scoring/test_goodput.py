@@ -111,7 +111,7 @@ def test_a_variant_is_a_curve_of_its_own():
         ({"workload": "bursty"}, r"workload \['market', 'bursty'\]"),
         ({"duration_s": 60.0}, r"duration_s \[300.0, 60.0\]"),
         ({"rate_rps": 0.2, "mix": "2 t"}, r"rate_rps .*, mix"),
-        ({}, r"a file of conf/ or a trace that has changed"),
+        ({}, r"a file of conf/, a profile or a trace that has changed"),
     ],
 )
 def test_two_configurations_are_never_averaged_as_seeds(other, why):
