@@ -119,6 +119,19 @@ def test_a_swept_key_without_a_column_of_its_own_is_named(tmp_path):
     assert said(added, "experiment=lab", "system.qmax_s=1") == "system.qmax_s=1"
 
 
+def test_settings_of_this_machine_are_named(tmp_path):
+    (tmp_path / "local").mkdir()
+    file = tmp_path / "local" / "default.yaml"
+    added = (f"hydra.searchpath=[file://{tmp_path}]", "experiment=fig11a", "models.count=72")
+    text = "# @package _global_\nsystem: {qmax_s: 0.2}\npaths: {runs: x}\n"
+    file.write_text(text)
+    assert said(*added) == "system.qmax_s=0.2"
+    file.write_text("# @package _global_\npaths: {runs: x}\n")
+    assert said(*added) == ""
+    file.rename(tmp_path / "local" / "other.yaml").write_text(text)
+    assert said(*added, "local=other") == "system.qmax_s=0.2"
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
