@@ -9,7 +9,7 @@ import click
 from aegaeon.cli.options import FILE, stored_option
 from aegaeon.cli.tree import examples
 from aegaeon.errors import UserError
-from aegaeon.paths import FIGURES, REFERENCE, RUNS, STORED
+from aegaeon.paths import FIGURES, RUNS, is_reference
 
 _OUT = "Folder for the PDF and PNG files.  [default: figures/out, or figures/ in your own --stored]"
 _JSON = "File for the verdicts.  [default: runs/claims.json, or claims.json in your own --stored]"
@@ -36,7 +36,7 @@ def figures(names: tuple[str, ...], out: Path | None, no_presets: bool, stored: 
     from figures.render import left_out, render
 
     _check(stored)
-    place = out or (FIGURES if _is_reference(stored) else stored / "figures")
+    place = out or (FIGURES if is_reference(stored) else stored / "figures")
     paths = render(names, stored, place, presets=not no_presets)
     click.echo(f"{len(paths)} files in {place}")
     if not names and (absent := left_out(paths)):
@@ -63,15 +63,11 @@ def claims(json_path: Path | None, markdown: Path | None, strict: bool, stored: 
     _check(stored)
     verdicts = check(stored)
     print_table(verdicts)
-    write_json(verdicts, json_path or (RUNS if _is_reference(stored) else stored) / "claims.json")
+    write_json(verdicts, json_path or (RUNS if is_reference(stored) else stored) / "claims.json")
     if markdown:
         write_markdown(verdicts, markdown)
     missed = any(v.verdict != "PASS" for v in verdicts if v.setting == "main")
     return int(strict and missed)
-
-
-def _is_reference(stored: Path) -> bool:
-    return stored.resolve() in (STORED.resolve(), REFERENCE.resolve())
 
 
 def _check(stored: Path) -> None:
