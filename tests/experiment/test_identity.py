@@ -10,7 +10,7 @@ from aegaeon.experiment.compose import compose_raw
 from aegaeon.experiment.overrides import overrides
 from aegaeon.experiment.points import settings_and_seeds
 from aegaeon.results.config_hash import canonical, config_hash, jsonable, leaves, point_hash
-from aegaeon.results.variant import differences
+from aegaeon.results.variant import OWN_COLUMN, curve_hash, differences
 from tests.support.schema_keys import all_keys
 
 # Keys that say nothing of what is simulated, and why.
@@ -84,6 +84,7 @@ def test_every_key_is_in_the_hash_and_in_the_overrides_or_excluded_with_a_reason
         else:
             assert not same, key
             assert point_hash(new) != point_hash(config), key
+            assert (curve_hash(new) == curve_hash(config)) == (key in OWN_COLUMN), key
             (override,) = OverridesParser.create().parse_overrides(said)
             assert override.key_or_group == key
             assert canonical(override.value()) == canonical(value), key

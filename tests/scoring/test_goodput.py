@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given
@@ -122,6 +123,17 @@ def test_two_configurations_are_never_averaged_as_seeds(other, why):
     if not other:
         with pytest.raises(UserError, match="two configurations"):
             own(mixed, "fig11a")
+
+
+def test_two_configurations_are_never_one_curve_at_different_loads():
+    table = sweep_table("fig11a", {"aegaeon": 70})
+    early = table["num_models"] < 40
+    curve = np.where(early, "a", "b")
+    with pytest.raises(UserError, match=r"fig11a: the rows of aegaeon are of two configurations"):
+        sweep(table.assign(curve=curve), "fig11a")
+    # Rows that are older than the column tell nothing.
+    sweep(table.assign(curve=np.where(early, None, "b")), "fig11a")
+    sweep(table.assign(curve=curve, system=curve), "fig11a")
 
 
 def test_sweep_refuses_what_cannot_be_averaged():
