@@ -22,6 +22,7 @@ PROFILED := runs/live_fidelity runs/live_compare_simulated
 LIVE_FIGURES := fig07 fig14 fig15a fig15b fig16 live_compare fidelity
 # The folder for this machine's live results, and copies of the stored simulated results.
 LIVE_STORED ?= runs/here
+LIVE_PLACE = $(if $(filter $(abspath runs/stored),$(abspath $(LIVE_STORED))),--reference,--stored $(LIVE_STORED))
 LIVE_TESTS := tests/live tests/kernels
 WITH_LIVE ?= $(filter Linux-x86_64-3.11,$(shell $(PYTHON) -c \
   'import platform as p; print(p.system(), p.machine(), p.python_version()[:4], sep="-")'))
@@ -105,7 +106,7 @@ live: $(LIVE_READY) ## install if need be, profile this machine, run the live ex
 	  echo "aegaeon run experiment=$$name"; $(LIVE_BIN)/aegaeon run experiment=$$name; done
 	mkdir -p $(LIVE_STORED)
 	test runs/stored -ef $(LIVE_STORED) || cp -r runs/stored/. $(LIVE_STORED)
-	$(LIVE_BIN)/aegaeon results export --replace --stored $(LIVE_STORED) $(LIVE_EXPERIMENTS)
+	$(LIVE_BIN)/aegaeon results export --replace $(LIVE_PLACE) $(LIVE_EXPERIMENTS)
 	$(LIVE_BIN)/aegaeon figures --stored $(LIVE_STORED) --out $(LIVE_STORED)/figures $(LIVE_FIGURES)
 	$(LIVE_BIN)/aegaeon claims --stored $(LIVE_STORED)
 

@@ -58,3 +58,22 @@ PROFILES = HOME / "profiles"
 def stored_folder() -> Path:
     """Return the folder of the stored tables: the user's own, or the reference without one."""
     return STORED if STORED.is_dir() else REFERENCE
+
+
+def is_reference(stored: Path) -> bool:
+    """Return whether a folder is the reference, or the home's own in its place."""
+    return stored.resolve() in (STORED.resolve(), REFERENCE.resolve())
+
+
+def folders_of(stored: Path) -> tuple[Path, ...]:
+    """Return the folders to read stored tables from, in this order.
+
+    A table that the home's `runs/stored` lacks is read from the reference.
+    """
+    at_home = stored.resolve() == STORED.resolve() != REFERENCE.resolve()
+    return (stored, REFERENCE) if at_home else (stored,)
+
+
+def folder_with(file: str, stored: Path) -> Path:
+    """Return the first folder of `folders_of` that has `file`, else `stored`."""
+    return next((folder for folder in folders_of(stored) if (folder / file).exists()), stored)

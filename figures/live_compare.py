@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from aegaeon.results.store import load_own
+from aegaeon.results.store import load_own, reading_folder, stored_path
 from aegaeon.scoring.goodput import Curves, common, sweep
 from figures.attainment import Panel, draw
 from figures.canvas import Grid, canvas, footnote, over_seeds
@@ -42,7 +42,7 @@ def _sweep(table: pd.DataFrame) -> Curves:
 
 def _predict(ax: Axes, stored: Path, presets: bool) -> bool:
     """Draw the simulator's points if stored; return whether the points are stored."""
-    if not (stored / f"{PREDICTED}.parquet").exists():
+    if not stored_path(PREDICTED, reading_folder(PREDICTED, stored)).exists():
         return False
     data = _sweep(load_own(PREDICTED, stored))
     for system in ordered(list(data.mean.columns), presets):

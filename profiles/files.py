@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import filecmp
 import json
 import math
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,20 @@ UNITS = "s"
 def folder_with(name: Path) -> Path:
     """Return the first of FOLDERS that has a file of this relative name, else the last."""
     return next((folder for folder in FOLDERS if (folder / name).is_file()), FOLDER)
+
+
+def user_files(names: Iterable[Path]) -> dict[str, Path]:
+    """Return the files that are read from a user's folder, by relative name.
+
+    A copy of the file that comes with the code is left out.
+    """
+    found = {name.as_posix(): folder_with(name) / name for name in names}
+    return {name: path for name, path in found.items() if path.is_file() and _is_own(name, path)}
+
+
+def _is_own(name: str, path: Path) -> bool:
+    ours = FOLDER / name
+    return not ours.is_file() or not filecmp.cmp(path, ours, shallow=False)
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

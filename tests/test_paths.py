@@ -35,5 +35,15 @@ def test_a_given_path_starts_at_the_working_directory(tmp_path, monkeypatch):
 def test_without_stored_tables_of_ones_own_the_reference_is_read(tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "STORED", tmp_path / "stored")
     assert paths.stored_folder() == paths.REFERENCE
-    (tmp_path / "stored").mkdir()
-    assert paths.stored_folder() == tmp_path / "stored"
+    own, reference = tmp_path / "stored", tmp_path / "reference"
+    own.mkdir()
+    assert paths.stored_folder() == own
+    # A table of one's own hides that table of the reference, and no other.
+    monkeypatch.setattr(paths, "REFERENCE", reference)
+    reference.mkdir()
+    (own / "kick.parquet").touch()
+    (reference / "kick.parquet").touch()
+    (reference / "fig11a.parquet").touch()
+    found = [paths.folder_with(f"{name}.parquet", own) for name in ("kick", "fig11a", "absent")]
+    assert found == [own, reference, own]
+    assert paths.folder_with("fig11a.parquet", tmp_path) == tmp_path

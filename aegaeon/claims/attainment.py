@@ -19,13 +19,13 @@ from aegaeon.claims.model import (
     points,
 )
 from aegaeon.errors import UserError
-from aegaeon.results.store import load_own, stored_path
+from aegaeon.results.store import load_own, reading_folder, stored_path
 from aegaeon.scoring.goodput import Curves, lacking, sweep
 
 
 def rows_of(name: str, stored: Path) -> pd.DataFrame:
     """Return the experiment's own stored rows; `NoDataError` if missing, damaged or ambiguous."""
-    path = stored_path(name, stored)
+    path = stored_path(name, reading_folder(name, stored))
     state = path.stat() if path.exists() else None
     try:
         return _rows(name, stored, state and (state.st_mtime_ns, state.st_size))

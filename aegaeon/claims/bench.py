@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aegaeon.claims.model import BoundClaim, Evidence, NoDataError
+from aegaeon.paths import folder_with
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +22,8 @@ class BenchClaim(BoundClaim):
 
         Raises `NoDataError` if the file is missing or damaged, or lacks the number.
         """
-        path = stored / f"{self.table}.json"
+        file = f"{self.table}.json"
+        path = folder_with(file, stored) / file
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
             machine = content["machine"]

@@ -9,8 +9,7 @@ import click
 from aegaeon.cli.options import FILE, stored_option
 from aegaeon.cli.tree import examples
 from aegaeon.errors import UserError
-from aegaeon.paths import FIGURES, RUNS
-from aegaeon.results.advice import is_reference
+from aegaeon.paths import FIGURES, RUNS, is_reference
 
 _OUT = "Folder for the PDF and PNG files.  [default: figures/out, or figures/ in your own --stored]"
 _JSON = "File for the verdicts.  [default: runs/claims.json, or claims.json in your own --stored]"

@@ -6,11 +6,12 @@ import math
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 
 from aegaeon.cli.options import own_option, runs_option, stored_option, tracking_option
 from aegaeon.cli.tree import Tree, examples
 from aegaeon.errors import UserError
-from aegaeon.paths import STORED
+from aegaeon.paths import STORED, is_reference
 
 _experiments = click.argument("names", metavar="EXPERIMENT...", nargs=-1, required=True)
 
@@ -42,8 +43,14 @@ def results() -> None:
 @click.option("--reference", is_flag=True, help="Write to the reference, runs/stored.")
 @runs_option
 @own_option
+@click.pass_context
 def export(
-    names: tuple[str, ...], replace: bool, reference: bool, runs: Path, stored: Path
+    ctx: click.Context,
+    names: tuple[str, ...],
+    replace: bool,
+    reference: bool,
+    runs: Path,
+    stored: Path,
 ) -> None:
     """Write the finished runs of experiments to tables of your own.
 
@@ -53,12 +60,29 @@ def export(
     from aegaeon.results.advice import DRAWN, stored_words
     from aegaeon.results.commands import export_command
 
-    place = STORED if reference else stored
+    named = ctx.get_parameter_source("stored") is not ParameterSource.DEFAULT
+    place = _place(stored if named or not reference else None, reference)
     export_command(names, runs, place, replace=replace)
-    if place.resolve() != STORED.resolve():
+    if not reference:
         option = stored_words(place)
         drawn = f"`aegaeon figures {option}`, " if DRAWN.intersection(names) else ""
         click.echo(f"next: {drawn}`aegaeon claims {option}`")
+
+
+def _place(stored: Path | None, reference: bool) -> Path:
+    """Return the folder to write to; the reference is written only if it alone is asked for."""
+    if stored is None:
+        return STORED
+    if reference:
+        raise UserError(
+            f"--reference: writes to runs/stored, but --stored names {stored}; give one of the two"
+        )
+    if is_reference(stored):
+        raise UserError(
+            f"--stored: {stored} is the reference; give another folder, or --reference in place of "
+            "--stored to change the reference"
+        )
+    return stored
 
 
 @results.command("import", epilog=examples("aegaeon results import", "aegaeon mlflow"))

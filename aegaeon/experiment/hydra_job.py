@@ -33,7 +33,7 @@ from aegaeon.experiment.config import Config, expected_requests, from_hydra
 from aegaeon.experiment.distinctions import distinctions
 from aegaeon.experiment.execute import execute
 from aegaeon.experiment.hydra_options import full_errors, parsed
-from aegaeon.experiment.outside import outside_code
+from aegaeon.experiment.outside import outside_code, outside_profiles
 from aegaeon.experiment.overrides import overrides
 from aegaeon.experiment.plan import plan
 from aegaeon.experiment.planned import Plan, Result, nominal_rate
@@ -87,6 +87,7 @@ def run_point(cfg: DictConfig) -> float:
             **input_digests(settings),
             **distinctions(config),
             **outside_code(config.system),
+            **outside_profiles(config),
         }
     except UserError as error:
         notes.leave(note | {"error": str(error), "user": True})

@@ -1,4 +1,7 @@
-"""A system from outside of this program: its code is part of its runs' names."""
+"""What a run takes from outside of this program: a system's code and measured costs.
+
+Their digests are inputs of the configuration hash, so that an edit makes another run.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +10,18 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from aegaeon.errors import UserError
+from aegaeon.experiment.config import Config, Occupancy, SwitchCostBackend
 from aegaeon.policy.interface import System
 from aegaeon.results.code import source_digest
+from aegaeon.results.inputs import file_digest
+from profiles.engine_profile import engine_path
+from profiles.files import user_files
+from profiles.store import profile_path
 
 KEY = "system.code"
 _OURS = ("aegaeon", "baselines")
+# What plans with no costs.
+_WITHOUT_COSTS = (Occupancy, SwitchCostBackend)
 
 
 def outside_code(system: System) -> Mapping[str, str]:
@@ -34,3 +44,18 @@ def outside_code(system: System) -> Mapping[str, str]:
             "edit would go unnoticed; put the class into a file"
         )
     return {KEY: source_digest(folders or [Path(str(file))])}
+
+
+def outside_profiles(config: Config) -> dict[str, str]:
+    """Return the digest of each profile that a run reads from the user's own folder, by its place.
+
+    The result is empty without such profiles, and for copies of the profiles of this program. The
+    latter are recorded with the code and do not count. Raises `UserError` for an unreadable file.
+    """
+    if isinstance(config.backend, _WITHOUT_COSTS):
+        return {}
+    device = config.hardware.device.name
+    specs = [kind.spec() for kind in config.models.types.values()]
+    names = [profile_path(Path(), device, spec.type, spec.tp) for spec in specs]
+    found = user_files([*names, engine_path(Path(), device)])
+    return {f"profiles/{name}": file_digest(path, str(path)) for name, path in found.items()}

@@ -6,8 +6,9 @@ without a file changes the defaults. Values that the file sweeps over are its ow
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 from hydra.conf import HydraConf
@@ -28,10 +29,14 @@ _FREE = {"system": None, "models.count": None, "workload.rate_rps": None}
 
 
 class Origin(NamedTuple):
-    """Where a configuration was composed from: folders to search first, and its file."""
+    """Where a configuration was composed from: folders to search first, and its file.
+
+    `local` tells whether the file takes settings of this machine.
+    """
 
     folders: tuple[str, ...] = ()
     file: str = "config"
+    local: bool = True
 
 
 def overrides(settings: Mapping[str, Any], hydra: HydraConf) -> str:
@@ -40,12 +45,12 @@ def overrides(settings: Mapping[str, Any], hydra: HydraConf) -> str:
     `hydra` is Hydra's own part of the composed configuration. A choice of a group is one override;
     keys follow that differ from the choice. Raises `UserError` if the file cannot be composed.
     """
-    if _as_filed(hydra):
+    sources = [s.path for s in hydra.runtime.config_sources if s.schema == "file"]
+    if _as_filed(hydra, [*sources, CONF]):
         return ""
     chosen = _groups(hydra.runtime.choices)
-    sources = [s for s in hydra.runtime.config_sources if s.schema == "file"]
-    folders = tuple(s.path for s in sources if s.path != str(CONF))
-    origin = Origin(folders, hydra.job.config_name or "config")
+    folders = tuple(path for path in sources if path != str(CONF))
+    origin = Origin(folders, hydra.job.config_name or "config", "local" in hydra.runtime.choices)
     try:
         return _overrides(settings, chosen, origin)
     except HydraException as error:
@@ -53,9 +58,13 @@ def overrides(settings: Mapping[str, Any], hydra: HydraConf) -> str:
         raise UserError(f"experiment: its own file cannot be composed: {why}") from error
 
 
-def _as_filed(hydra: HydraConf) -> bool:
-    """Return whether arguments alone show that a run is its experiment's own; saves composing."""
-    if (CONF / "local" / "default.yaml").exists() or not hydra.runtime.choices.get("experiment"):
+def _as_filed(hydra: HydraConf, places: Iterable[str | Path]) -> bool:
+    """Return whether arguments alone show that a run is its experiment's own; saves composing.
+
+    `places` are the folders that may hold settings of this machine.
+    """
+    of_machine = any(file for place in places for file in (Path(place) / "local").glob("*.yaml"))
+    if of_machine or not hydra.runtime.choices.get("experiment"):
         return False
     if any("sweeper.params" in text for text in hydra.overrides.hydra):
         return False
@@ -92,7 +101,7 @@ def _composed(origin: Origin, experiment: str | None, choices: Choices) -> DictC
     """Return an experiment's file composed with choices, without the settings of this machine."""
     places = [f"file://{folder}" for folder in origin.folders]
     given = [f"hydra.searchpath={places}"] if places else []
-    given += ["~local"] if origin.file == "config" else []
+    given += ["~local"] if origin.local else []
     given += [f"experiment={experiment}"] if experiment else []
     return compose_raw([*given, *[_text(*pair) for pair in choices]], origin.file, hydra=True)
 

@@ -6,7 +6,7 @@ import os
 import shlex
 from pathlib import Path
 
-from aegaeon.paths import REFERENCE, STORED, TABLES
+from aegaeon.paths import TABLES, is_reference
 
 # The experiments whose table a figure needs first; `import figures` takes seconds.
 DRAWN = frozenset(
@@ -16,11 +16,6 @@ DRAWN = frozenset(
         *("fig11a_sleep_mode", "live_compare", "live_fidelity"),
     }
 )
-
-
-def is_reference(stored: Path) -> bool:
-    """Return whether a folder of tables is the reference."""
-    return stored.resolve() in (STORED.resolve(), REFERENCE.resolve())
 
 
 def stored_words(stored: Path) -> str:

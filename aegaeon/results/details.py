@@ -21,7 +21,13 @@ from aegaeon.results.once import once
 from aegaeon.results.parquet import write_table
 from aegaeon.results.record import run_directory
 from aegaeon.results.schema import DETAILS
-from aegaeon.results.store import NotStoredError, current_records, load_own, load_stored
+from aegaeon.results.store import (
+    NotStoredError,
+    current_records,
+    load_own,
+    load_stored,
+    reading_folder,
+)
 
 
 def details_path(table: str, experiment: str, stored_dir: Path) -> Path:
@@ -31,7 +37,7 @@ def details_path(table: str, experiment: str, stored_dir: Path) -> Path:
 
 def kept(table: str, experiment: str, stored_dir: Path) -> bool:
     """Return whether a detail table of `experiment` is stored."""
-    return details_path(table, experiment, stored_dir).exists()
+    return details_path(table, experiment, reading_folder(experiment, stored_dir)).exists()
 
 
 def collect_details(table: str, runs_root: Path, experiment: str) -> pd.DataFrame | None:
@@ -78,7 +84,7 @@ def write_details(lines: pd.DataFrame, table: str, path: Path) -> None:
 
 def load_details(table: str, experiment: str, stored_dir: Path) -> pd.DataFrame:
     """Return the stored lines of `experiment`; `UserError` when missing or damaged."""
-    path = details_path(table, experiment, stored_dir)
+    path = details_path(table, experiment, reading_folder(experiment, stored_dir))
     return once(path, lambda: DETAILS[table].frame(_read(path, experiment, stored_dir), path))
 
 

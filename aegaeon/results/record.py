@@ -24,6 +24,7 @@ from aegaeon.results.config_hash import VERSION, config_hash, jsonable, point_ha
 from aegaeon.results.parquet import write_table
 from aegaeon.results.schema import ROWS
 from aegaeon.results.secrets import masked_command, without_secrets
+from aegaeon.results.variant import curve_hash
 
 RUN_FILE = "run.json"
 Status = Literal["running", "finished", "failed"]
@@ -68,6 +69,7 @@ class RunRecord:
         known = {
             "config_hash": self.facts["config_hash"],
             "point": point_hash(self.facts["config"], self.facts["inputs"]),
+            "curve": curve_hash(self.facts["config"], self.facts["inputs"]),
             "overrides": self.facts["overrides"],
             "git_sha": provenance.git_state().label,
             "machine": provenance.machine_name(),

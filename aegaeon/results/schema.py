@@ -127,6 +127,15 @@ _ROW_COLUMNS = (
     Column("machine", "str", "", "machine of the run: processor, cores, GPUs", "provenance"),
     Column("config_hash", "str", "", "key of the run: hash of its configuration", "provenance"),
     Column("point", "str", "", "hash of the configuration without its seed", "provenance"),
+    Column(
+        "curve",
+        "str",
+        "",
+        "hash of the configuration without its seed and without keys that have a column as a load",
+        "provenance",
+        nullable=True,
+        later=True,
+    ),
     Column("git_sha", "str", "", "commit of the run; `-dirty` if a file had changed", "provenance"),
 )
 

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from aegaeon.errors import UserError, reason
+from aegaeon.paths import folder_with
 from aegaeon.results.advice import remake
 from aegaeon.results.code import changed_code
 from aegaeon.results.config_hash import VERSION
@@ -131,6 +132,11 @@ def stored_path(experiment: str, stored_dir: Path) -> Path:
     return stored_dir / f"{experiment}.parquet"
 
 
+def reading_folder(experiment: str, stored_dir: Path) -> Path:
+    """Return the folder that the tables of `experiment` are read from (`paths.folders_of`)."""
+    return folder_with(f"{experiment}.parquet", stored_dir)
+
+
 def fresh_rows(runs_root: Path, experiment: str) -> pd.DataFrame:
     """Return the rows of the finished runs; raises `UserError` if there are none."""
     fresh = collect(runs_root, experiment)
@@ -161,7 +167,8 @@ def export(runs_root: Path, experiment: str, stored: Path, *, replace: bool = Fa
 
 def load_stored(experiment: str, stored_dir: Path) -> pd.DataFrame:
     """Return the stored rows of `experiment`, checked; `UserError` when missing or damaged."""
-    return once(stored_path(experiment, stored_dir), lambda: _checked(experiment, stored_dir))
+    folder = reading_folder(experiment, stored_dir)
+    return once(stored_path(experiment, folder), lambda: _checked(experiment, folder))
 
 
 def _checked(experiment: str, stored_dir: Path) -> pd.DataFrame:

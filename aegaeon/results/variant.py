@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from aegaeon.errors import UserError
-from aegaeon.results.config_hash import Json, canonical, counted, jsonable, leaves
+from aegaeon.results.config_hash import Json, canonical, counted, jsonable, leaves, point_hash
 from aegaeon.results.inputs import input_files
 from aegaeon.results.schema import ROWS
 
@@ -46,6 +46,29 @@ def differences(
         elif repr(ours[key]) != repr(theirs[key]):
             found.append(f"{key}={_written(ours[key])}")
     return found
+
+
+def curve_hash(config: Mapping[str, Any], inputs: Mapping[str, str] | None = None) -> str:
+    """Return the hash of what the points of one curve share: all but the seed and `OWN_COLUMN`."""
+    parts = {key: dict(v) if isinstance(v, Mapping) else v for key, v in config.items()}
+    for group, _, key in (name.partition(".") for name in OWN_COLUMN):
+        if isinstance(part := parts.get(group), dict):
+            part.pop(key, None)
+    return point_hash(parts, inputs)
+
+
+def check_curves(table: pd.DataFrame, name: str) -> None:
+    """Refuse two configurations under one `system`, at whatever loads.
+
+    Rows that are older than the column `curve` are left out. Raises `UserError`.
+    """
+    found = table.groupby("system")["curve"].nunique()
+    for system in found.index[found > 1]:
+        raise UserError(
+            f"stored table {name}: the rows of {system} are of two configurations, although their "
+            "overrides are the same: a file of conf/, a profile or a trace has changed between the "
+            "runs. Delete the run directories of one of them, and export with --replace"
+        )
 
 
 def written(overrides: Iterable[str]) -> str:
@@ -85,7 +108,7 @@ def check_points(table: pd.DataFrame, keys: list[str], name: str) -> None:
     settings = [key for key in ROWS.of_role("setting") if key not in {*keys, "seed"}]
     differing = [key for key in settings if rows[key].nunique() > 1]
     text = ", ".join(f"{key} {rows[key].unique().tolist()}" for key in differing)
-    text = text or "a file of conf/ or a trace that has changed between the runs"
+    text = text or "a file of conf/, a profile or a trace that has changed between the runs"
     at = ", ".join(f"{key}={value}" for key, value in where.items() if value != "")
     raise UserError(
         f"stored table {name}: two configurations at {at} differ in "

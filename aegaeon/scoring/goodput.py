@@ -14,7 +14,7 @@ import pandas as pd
 
 from aegaeon.errors import UserError
 from aegaeon.results.swept import AXES, load_axis, swept
-from aegaeon.results.variant import check_points
+from aegaeon.results.variant import check_curves, check_points
 
 LEVEL = 0.9
 
@@ -95,6 +95,7 @@ def sweep(table: pd.DataFrame, name: str, metric: str = "slo_attainment") -> Cur
     names = [curve_name(*pair) for pair in zip(table["system"], table["overrides"], strict=True)]
     runs = table.assign(system=names)
     check_points(runs, ["system", axis], name)
+    check_curves(runs, name)
     mine = table[table["overrides"] == ""]
     mine = table if mine.empty else mine
     return Curves(

@@ -4,6 +4,7 @@ import shlex
 
 import pytest
 
+from aegaeon.paths import REFERENCE
 from tests.support import quick_hydra
 
 # The arguments of `aegaeon run`, and how the sentence starts.
@@ -175,6 +176,8 @@ OTHERS = {
     "rnu": "no such command 'rnu'",
     "results export nothing": "nothing: no finished run to export",
     "results export ../up": "up: no finished run to export",
+    "results export fig11a --stored {reference}": "--stored: {reference} is the reference",
+    "results export fig11a --reference --stored x": "--reference: writes to runs/stored, but",
     "results diff nothing --stored absent": "absent/nothing.parquet: no stored results",
     "results diff fig11a --rtol 7": "invalid value for '--rtol'",
     "results diff fig11a --rtol nan": "--rtol: must be a finite number",
@@ -202,7 +205,8 @@ def places(tmp_path, monkeypatch):
     once = "TIMESTAMP,ContextTokens,GeneratedTokens\n" + "2024-05-10 00:00:00,5,5\n" * 2
     (tmp_path / "once.csv").write_text(once)
     (tmp_path / "file").write_text("no trace")
-    yield {"once": tmp_path / "once.csv", "file": tmp_path / "file", "runs": tmp_path / "runs"}
+    named = {"once": tmp_path / "once.csv", "file": tmp_path / "file", "runs": tmp_path / "runs"}
+    yield {**named, "reference": REFERENCE}
     assert {path.name for path in tmp_path.rglob("*")} == {"home", "file", "once.csv"}
 
 
@@ -221,7 +225,8 @@ def test_a_mistake_in_a_run_is_one_sentence_and_leaves_nothing(mistake, places, 
 
 @pytest.mark.parametrize("mistake", OTHERS)
 def test_a_mistake_in_a_command_is_one_sentence_and_leaves_nothing(mistake, places, aegaeon):
-    assert OTHERS[mistake] in _sentence(aegaeon(*shlex.split(mistake)))
+    said = _sentence(aegaeon(*shlex.split(_filled(mistake, places))))
+    assert _filled(OTHERS[mistake], places) in said
 
 
 def _filled(text, places):

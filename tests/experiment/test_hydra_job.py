@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from aegaeon.errors import UserError
 from aegaeon.experiment import hydra_job
 from aegaeon.experiment.compose import compose_raw
 from aegaeon.experiment.hydra_job import run_hydra, run_point
+from profiles import files
 from tests.support import quick_hydra
 
 SMALL = ("models.count=2", "workload.duration_s=30", "tracking.uri=none", "name='a.b'")
@@ -35,6 +37,17 @@ def test_a_run_is_recorded_with_a_command_that_can_be_pasted(runs, capsys) -> No
     assert "slo_attainment" in first
     assert first.splitlines()[1:-1] == again.splitlines()[1:-2]
     assert len(list(runs.glob("*/*"))) == 1
+
+
+def test_an_edit_of_a_profile_of_ones_own_makes_another_run(runs, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(files, "FOLDERS", (tmp_path, files.FOLDER))
+    shutil.copytree(files.FOLDER / "h800", tmp_path / "h800")
+    for count in (1, 2):
+        assert run_hydra([*SMALL, f"paths.runs='{runs}'"]) == 0
+        records = [json.loads(path.read_text()) for path in runs.glob("*/*/run.json")]
+        assert len({record["row"]["point"] for record in records}) == count
+        for file in (tmp_path / "h800").glob("*-tp1.json"):
+            file.write_text(file.read_text() + " ")
 
 
 @pytest.mark.parametrize("part", ["plan", "execute"])

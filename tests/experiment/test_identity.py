@@ -10,7 +10,7 @@ from aegaeon.experiment.compose import compose_raw
 from aegaeon.experiment.overrides import overrides
 from aegaeon.experiment.points import settings_and_seeds
 from aegaeon.results.config_hash import canonical, config_hash, jsonable, leaves, point_hash
-from aegaeon.results.variant import differences
+from aegaeon.results.variant import OWN_COLUMN, curve_hash, differences
 from tests.support.schema_keys import all_keys
 
 # Keys that say nothing of what is simulated, and why.
@@ -84,6 +84,7 @@ def test_every_key_is_in_the_hash_and_in_the_overrides_or_excluded_with_a_reason
         else:
             assert not same, key
             assert point_hash(new) != point_hash(config), key
+            assert (curve_hash(new) == curve_hash(config)) == (key in OWN_COLUMN), key
             (override,) = OverridesParser.create().parse_overrides(said)
             assert override.key_or_group == key
             assert canonical(override.value()) == canonical(value), key
@@ -117,6 +118,19 @@ def test_a_swept_key_without_a_column_of_its_own_is_named(tmp_path):
     (tmp_path / "experiment" / "lab.yaml").write_text(text)
     added = f"hydra.searchpath=[file://{tmp_path}]"
     assert said(added, "experiment=lab", "system.qmax_s=1") == "system.qmax_s=1"
+
+
+def test_settings_of_this_machine_are_named(tmp_path):
+    (tmp_path / "local").mkdir()
+    file = tmp_path / "local" / "default.yaml"
+    added = (f"hydra.searchpath=[file://{tmp_path}]", "experiment=fig11a", "models.count=72")
+    text = "# @package _global_\nsystem: {qmax_s: 0.2}\npaths: {runs: x}\n"
+    file.write_text(text)
+    assert said(*added) == "system.qmax_s=0.2"
+    file.write_text("# @package _global_\npaths: {runs: x}\n")
+    assert said(*added) == ""
+    file.rename(tmp_path / "local" / "other.yaml").write_text(text)
+    assert said(*added, "local=other") == "system.qmax_s=0.2"
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,13 @@
 """The commands `aegaeon results export`, `diff` and `columns`."""
 
 import io
+import shutil
 
 import pytest
 from rich.console import Console
 
+from aegaeon import paths
+from aegaeon.claims.verdicts import check
 from aegaeon.errors import UserError
 from aegaeon.paths import STORED, TABLES
 from aegaeon.results.advice import remake
@@ -50,3 +53,14 @@ def test_the_advice_for_a_missing_table_makes_it_where_it_is_looked_for(tmp_path
     assert remake("kick", TABLES) == f"{make}`"
     assert remake("kick", tmp_path / "mine") == f"{make} --stored mine`"
     assert remake("kick", STORED) == f"{make}`, and read your tables by `--stored {TABLES}`"
+
+
+def test_one_table_at_home_hides_no_other_table_of_the_reference(stored, tmp_path, monkeypatch):
+    home = tmp_path / "stored"
+    home.mkdir()
+    monkeypatch.setattr(paths, "STORED", home)
+    shutil.copy(stored / "fig12a.parquet", home)
+    alone = check(home)
+    monkeypatch.setattr(paths, "REFERENCE", stored)
+    both, whole = check(home), check(stored)
+    assert [v.verdict for v in both] == [v.verdict for v in whole] != [v.verdict for v in alone]

@@ -67,7 +67,7 @@ LATER = [column.name for column in ROWS.columns if column.later]
 def test_a_table_older_than_a_column_has_empty_cells_that_are_not_compared(stored_row):
     old = ROWS.frame(frame(stored_row, {}, {}).drop(columns=LATER, errors="ignore"), WHERE)
     assert old[LATER].isna().all(axis=None)
-    values = {name: 1 if ROWS.by_name[name].type == "int" else 0.5 for name in LATER}
+    values = {name: {"int": 1, "float": 0.5, "str": "x"}[ROWS.by_name[name].type] for name in LATER}
     new = ROWS.frame(frame(stored_row, values, values), WHERE)
     assert diff(new, old).ok
     assert {cell.column for cell in diff(old, new).differing["0" * 16]} == set(LATER)

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given
@@ -111,7 +112,7 @@ def test_a_variant_is_a_curve_of_its_own():
         ({"workload": "bursty"}, r"workload \['market', 'bursty'\]"),
         ({"duration_s": 60.0}, r"duration_s \[300.0, 60.0\]"),
         ({"rate_rps": 0.2, "mix": "2 t"}, r"rate_rps .*, mix"),
-        ({}, r"a file of conf/ or a trace that has changed"),
+        ({}, r"a file of conf/, a profile or a trace that has changed"),
     ],
 )
 def test_two_configurations_are_never_averaged_as_seeds(other, why):
@@ -122,6 +123,17 @@ def test_two_configurations_are_never_averaged_as_seeds(other, why):
     if not other:
         with pytest.raises(UserError, match="two configurations"):
             own(mixed, "fig11a")
+
+
+def test_two_configurations_are_never_one_curve_at_different_loads():
+    table = sweep_table("fig11a", {"aegaeon": 70})
+    early = table["num_models"] < 40
+    curve = np.where(early, "a", "b")
+    with pytest.raises(UserError, match=r"fig11a: the rows of aegaeon are of two configurations"):
+        sweep(table.assign(curve=curve), "fig11a")
+    # Rows that are older than the column tell nothing.
+    sweep(table.assign(curve=np.where(early, None, "b")), "fig11a")
+    sweep(table.assign(curve=curve, system=curve), "fig11a")
 
 
 def test_sweep_refuses_what_cannot_be_averaged():

@@ -52,7 +52,7 @@ COLUMNS = {
     "kv_move_p50_s": 0.1, "wall_s": 1.0, "git_sha": "0" * 40, "machine": "m",
     "duration_s": 300.0, "gpus": 16, "tokens": 30000, "mean_active_models": 10.0,
     "source": "simulated", "hardware": "synthetic", "workload": "market", "mix": "1 t",
-    "misprediction": 0.0, "costs": "profile", "overrides": "", "point": "p",
+    "misprediction": 0.0, "costs": "profile", "overrides": "", "point": "p", "curve": "c",
 }  # fmt: skip
 
 

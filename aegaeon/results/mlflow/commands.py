@@ -13,9 +13,8 @@ from rich.progress import Progress
 from rich.text import Text
 
 from aegaeon.errors import UserError
-from aegaeon.paths import FIGURES, STORED
+from aegaeon.paths import FIGURES, STORED, folders_of, is_reference
 from aegaeon.results import details, store
-from aegaeon.results.advice import is_reference
 from aegaeon.results.mlflow.checks import SQLITE, command
 from aegaeon.results.mlflow.entry import Entry
 from aegaeon.results.mlflow.from_records import of_records
@@ -73,7 +72,8 @@ def import_command(
     rows. Raises `UserError` if `stored_dir` has no table, or if `tracking` is `none`.
     """
     console = console or Console(stderr=True)
-    tables = sorted(stored_dir.glob("*.parquet"))
+    folders = reversed(folders_of(stored_dir))
+    tables = {path.name: path for folder in folders for path in folder.glob("*.parquet")}
     if not tables:
         raise UserError(
             f"{stored_dir}: no stored table to import; expected <experiment>.parquet files, "
@@ -85,11 +85,11 @@ def import_command(
     place = () if is_reference(stored_dir) else ("--stored", str(stored_dir.absolute()))
     tracker.check(command(tracker.uri, runs_root, *place, verb="import"))
     work: dict[str, Sequence[Entry]] = {}
-    for path in tables:
+    for _, path in sorted(tables.items()):
         table = ROWS.arrow(store.load_stored(path.stem, stored_dir), path)
         kept = [name for name in DETAILS if details.kept(name, path.stem, stored_dir)]
         files = [(path, "tables")]
-        files += [(details.details_path(n, path.stem, stored_dir), f"tables/{n}") for n in kept]
+        files += [(details.details_path(n, path.stem, path.parent), f"tables/{n}") for n in kept]
         if stored_dir.resolve() == STORED:
             files += [(figure, "figures") for figure in _figures(path.stem)]
         work[path.stem] = of_rows(table.to_pylist(), path.stem, files, kept)

@@ -260,7 +260,9 @@ def test_a_death_after_the_last_token_loses_nothing(bench):
 
 
 def test_wrong_options_are_refused():
-    with pytest.raises(UserError, match=r"backend\.on_fault: must be one of recover, fail, got 'stop'"):
+    with pytest.raises(
+        UserError, match=r"backend\.on_fault: must be one of recover, fail, got 'stop'"
+    ):
         FaultOptions("stop")
     with pytest.raises(UserError, match=r"backend\.restarts: must be at least 0, got -1"):
         FaultOptions("recover", -1)
