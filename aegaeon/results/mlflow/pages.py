@@ -97,12 +97,12 @@ def _server(tracker: Tracker, port: int) -> Iterator[subprocess.Popen[bytes]]:
                 f"--port: {port} cannot be served ({error.strerror}); another server may run "
                 f"there. Give another one: `aegaeon mlflow --port {port % 65535 + 1}`"
             ) from error
-    command = [sys.executable, "-m", "mlflow", "server", "--workers", "1", "--host", _HOST]
-    command += ["--backend-store-uri", tracker.uri, "--port", str(port)]
-    command += ["--artifacts-destination", (tracker.folder / "artifacts").as_uri()]
+    serve = [sys.executable, "-m", "mlflow", "server", "--workers", "1", "--host", _HOST]
+    serve += ["--backend-store-uri", tracker.uri, "--port", str(port)]
+    serve += ["--artifacts-destination", (tracker.folder / "artifacts").as_uri()]
     with _log(tracker).open("wb") as output:
         server = subprocess.Popen(
-            command,
+            serve,
             env=os.environ | ENVIRONMENT,
             stdout=output,
             stderr=output,
