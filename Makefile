@@ -26,12 +26,11 @@ LIVE_PLACE = $(if $(filter $(abspath runs/stored),$(abspath $(LIVE_STORED))),--r
 LIVE_TESTS := tests/live tests/kernels
 WITH_LIVE ?= $(filter Linux-x86_64-3.11,$(shell $(PYTHON) -c \
   'import platform as p; print(p.system(), p.machine(), p.python_version()[:4], sep="-")'))
-# `make test` leaves out the tests that start and break many Ray clusters or many ranks, and those
-# that make many engines: adapters, quantized weights, every baseline.
-LONG_LIVE_TESTS := --ignore=tests/live/tp \
-  $(addprefix --ignore=tests/live/ray/test_,session.py signals.py two_nodes.py faults.py) \
-  $(addprefix --ignore=tests/live/vllm/test_,adapters.py gemm.py lifetime.py lora_ops.py quantized.py) \
-  --ignore=tests/live/instance/test_adapters.py --ignore=tests/live/instance/test_baselines.py
+# `make test` leaves out the tests that make many engines, break many Ray clusters, or start ranks.
+# The controller's tests need no live package: they are in the first part.
+SHORT_LIVE_TESTS := tests/kernels $(addprefix tests/live/,measure memory preflight) \
+  tests/live/instance/test_work.py tests/live/instance/test_tracks.py \
+  $(addprefix tests/live/ray/test_,live_run.py launcher.py checkpoints.py)
 # PyTorch for CPUs is in no package index (docs/dependencies.md). It comes from the folders that pip's
 # settings name, else from PyTorch's own index. TORCH_FROM= takes the CUDA build of the package index.
 TORCH := torch==2.13.0
@@ -129,7 +128,7 @@ test: check ## lint, types, import rules and the default tests, live ones includ
 	$(call live_part,test-live-short,live tests)
 
 test-live-short: $(LIVE_READY)
-	$(RUN_LIVE) pytest -n 2 --dist loadfile $(LIVE_TESTS) $(LONG_LIVE_TESTS)
+	$(RUN_LIVE) pytest -n 2 --dist loadfile $(SHORT_LIVE_TESTS)
 
 test-live: $(LIVE_READY) ## all tests of engine and kernels on real vLLM and Ray, the slow ones too (over 20 minutes)
 	$(RUN_LIVE) pytest -m 'not gpu' $(LIVE_TESTS)
