@@ -128,7 +128,7 @@ test: check ## lint, types, import rules and the default tests, live ones includ
 	$(call live_part,test-live-short,live tests)
 
 test-live-short: $(LIVE_READY)
-	$(RUN_LIVE) pytest -n 2 --dist loadfile $(SHORT_LIVE_TESTS)
+	$(RUN_LIVE) pytest $(SHORT_LIVE_TESTS)
 
 test-live: $(LIVE_READY) ## all tests of engine and kernels on real vLLM and Ray, the slow ones too (over 20 minutes)
 	$(RUN_LIVE) pytest -m 'not gpu' $(LIVE_TESTS)
