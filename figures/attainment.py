@@ -15,6 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from aegaeon.results.store import load_stored
+from aegaeon.results.swept import loads
 from aegaeon.scoring.goodput import LEVEL, Curves, lacking, sweep
 from figures.canvas import POINTS_PER_INCH, Grid, canvas, footnote, provenance
 from figures.header import header, number
@@ -90,9 +91,10 @@ def draw(ax: Axes, panel: Panel, data: Curves, grid: Grid, presets: bool) -> Non
     """Draw one panel: curves with seed bands, crossings, the paper's marks and direct labels."""
     systems = ordered(list(data.mean.columns), presets)
     curves(ax, data, systems)
-    loads = data.mean.index.to_numpy(dtype=float)
-    margin = 0.03 * (loads[-1] - loads[0] or 1.0)
-    ax.set_xlim(loads[0] - margin, loads[-1] + margin)
+    # A part of a sweep keeps the axis of the whole sweep.
+    drawn = sorted({*data.mean.index.to_numpy(dtype=float).tolist(), *loads(panel.name)})
+    margin = 0.03 * (drawn[-1] - drawn[0] or 1.0)
+    ax.set_xlim(drawn[0] - margin, drawn[-1] + margin)
     ax.set_ylim(0, TOP)
     ax.set_yticks([0, 25, 50, 75, 90, 100])
     ax.set_xlabel(AXIS_LABELS[data.axis], labelpad=2)

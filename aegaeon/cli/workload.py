@@ -122,10 +122,12 @@ def generate(
     of `aegaeon run`, as models=market_6_7b. `workload=artifact workload.path=FILE` reads a file
     back.
     """
-    from aegaeon.experiment.generate import Point
+    from aegaeon.experiment.generate import Traffic
     from aegaeon.experiment.generate import generate as write
 
-    points = [Point(int(c), *rest) for c, *rest in product(count, rate, input_scale, output_scale)]
+    points = [
+        Traffic(int(c), *rest) for c, *rest in product(count, rate, input_scale, output_scale)
+    ]
     for path, drawn in write(overrides, points, duration, seed, output):
         clipped = f", {drawn.clipped} cut to their model's longest" if drawn.clipped else ""
         click.echo(f"{path}: {len(drawn)} requests{clipped}")

@@ -14,7 +14,7 @@ from aegaeon.experiment.plan import arrivals_of, market_models
 from workloads import Arrivals, write_artifact_csv
 
 
-class Point(NamedTuple):
+class Traffic(NamedTuple):
     """What differs from file to file: models, requests/s of each, factors of the lengths."""
 
     models: int
@@ -30,7 +30,7 @@ class Point(NamedTuple):
 
 
 def generate(
-    overrides: Sequence[str], points: Sequence[Point], duration_s: float, seed: int, folder: Path
+    overrides: Sequence[str], points: Sequence[Traffic], duration_s: float, seed: int, folder: Path
 ) -> Iterator[tuple[Path, Arrivals]]:
     """Write a file for each point as an artifact CSV; yield its path and its arrivals.
 

@@ -37,6 +37,12 @@ def load_axis(experiment: str) -> str | None:
     return axes[0] if len(axes) == 1 else None
 
 
+def loads(experiment: str) -> list[float]:
+    """Return the loads that an experiment's file lists, in order; empty if the file lists none."""
+    keys = [key for key, column in AXES.items() if column == load_axis(experiment)]
+    return sorted(float(value) for key in keys for value in swept(experiment)[key])
+
+
 def _values(text: str) -> list[str]:
     if match := _RANGE.fullmatch(text):
         start, stop, step = (int(part or 1) for part in match.groups())

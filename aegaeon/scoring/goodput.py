@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from aegaeon.errors import UserError
-from aegaeon.results.swept import AXES, load_axis, swept
+from aegaeon.results.swept import load_axis, loads, swept
 from aegaeon.results.variant import check_curves, check_points
 
 LEVEL = 0.9
@@ -117,7 +117,6 @@ def lacking(table: pd.DataFrame, name: str, systems: Collection[str] = ()) -> st
     no file of the experiment lists its loads.
     """
     axis, listed = load_axis(name), swept(name)
-    key = next((key for key, column in AXES.items() if column == axis), "")
     if not axis:
         return ""
     mine = table[table["overrides"] == ""]
@@ -125,9 +124,9 @@ def lacking(table: pd.DataFrame, name: str, systems: Collection[str] = ()) -> st
     wanted = systems or listed.get("system", [])
     absent = [system for system in wanted if system not in set(mine["system"])]
     parts = [f"no {_several(absent)}"] if absent else []
-    loads = [float(value) for value in listed[key]]
+    known = loads(name)
     for system, run in mine.groupby("system")[axis].unique().items():
-        absent = [f"{load:g}" for load in loads if load not in set(run)]
+        absent = [f"{load:g}" for load in known if load not in set(run)]
         parts += [f"{system} without {_several(absent)}"] if absent else []
     return f"Part of {name}: {'; '.join(parts)}" if parts else ""
 

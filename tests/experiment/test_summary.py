@@ -7,7 +7,7 @@ from rich.console import Console
 
 from aegaeon.errors import UserError
 from aegaeon.experiment import hydra_job, notes, summary
-from aegaeon.results.mlflow.tracker import Outcome
+from aegaeon.results.mlflow.tracker import LogReport
 
 PLACE = {"job": "e", "runs": "runs", "tracking": "none"}
 
@@ -105,7 +105,7 @@ def test_mlflow_is_synced_once_per_experiment(count, monkeypatch):
 
     def sync(*given, sweep_id, console):
         seen.append(sweep_id)
-        return Outcome(1, ())
+        return LogReport(1, ())
 
     monkeypatch.setattr(summary, "sync_command", sync)
     with notes.collected(bar=False):

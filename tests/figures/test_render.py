@@ -234,3 +234,10 @@ def test_fig16_draws_the_smallest_run_whatever_its_hash() -> None:
     for hashes in ("abc", "cba"):
         lines = pd.DataFrame(columns | {"config_hash": list(hashes)})
         assert fig16._smallest(lines)["config_hash"].tolist() == [hashes[2]]
+
+
+def test_a_part_of_a_sweep_keeps_the_axis_of_the_whole(stored, tmp_path):
+    whole = draw("fig11a", stored)
+    table = pd.read_parquet(stored / "fig11a.parquet")
+    table[table["num_models"].isin([48, 64])].to_parquet(tmp_path / "fig11a.parquet")
+    assert draw("fig11a", tmp_path).axes[0].get_xlim() == whole.axes[0].get_xlim()

@@ -33,7 +33,7 @@ def check_room(options: LiveOptions, devices: int) -> None:
     if need > free:
         raise UserError(
             f"hardware.gpus: {devices} instances' processes need {need / 1e9:.1f} GB of memory "
-            f"beside weights and KV, and {free / 1e9:.1f} GB are available here; lower "
+            f"in addition to weights and KV, and {free / 1e9:.1f} GB are available here; lower "
             f"hardware.gpus, {_OVERRIDE}"
         )
 

@@ -72,7 +72,7 @@ def _check_database(database: Path, rebuild: str, again: str) -> None:
         without = "" if again else f", {_WITHOUT}"
         raise UserError(
             f"{database}: {reason}. The results themselves are safe in the run directories: "
-            f"{rebuild} sets the file aside and logs all runs anew{without}."
+            f"{rebuild} sets the file aside and logs all runs again{without}."
         )
 
 

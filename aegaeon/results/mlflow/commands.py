@@ -19,7 +19,7 @@ from aegaeon.results.mlflow.checks import SQLITE, command
 from aegaeon.results.mlflow.entry import Entry
 from aegaeon.results.mlflow.from_records import of_records
 from aegaeon.results.mlflow.from_rows import of_rows
-from aegaeon.results.mlflow.tracker import Outcome, Tracker, connect
+from aegaeon.results.mlflow.tracker import LogReport, Tracker, connect
 from aegaeon.results.record import RUN_FILE, read_record
 from aegaeon.results.schema import DETAILS, ROWS
 
@@ -34,7 +34,7 @@ def sync_command(
     sweep_id: str = "",
     rebuild: bool = False,
     console: Console | None = None,
-) -> Outcome:
+) -> LogReport:
     """Log the ended runs of `experiments` (all of them if empty) that MLflow lacks.
 
     A record that is damaged is printed and left out. Every sweep calls this function at its end
@@ -44,7 +44,7 @@ def sync_command(
     console = console or Console(stderr=True)
     tracker = connect(tracking, runs_root)
     if tracker is None:
-        return Outcome(0, ())
+        return LogReport(0, ())
     if rebuild:
         _set_aside(tracker, console)
     tracker.check(command(tracker.uri, runs_root))
@@ -55,7 +55,7 @@ def sync_command(
         work[name], unfit = of_records(records, runs_root, sweep_id)
         problems += [*unread, *unfit]
     done = _log({name: runs for name, runs in work.items() if runs}, tracker, console)
-    return _named(Outcome(done.new, [*problems, *done.problems]), console)
+    return _named(LogReport(done.new, [*problems, *done.problems]), console)
 
 
 def with_runs(runs_root: Path) -> list[str]:
@@ -65,7 +65,7 @@ def with_runs(runs_root: Path) -> list[str]:
 
 def import_command(
     stored_dir: Path, tracking: str, runs_root: Path, *, console: Console | None = None
-) -> Outcome:
+) -> LogReport:
     """Log every row of every stored table that MLflow lacks as a run.
 
     The table, its detail tables and the figures of its name are artifacts of the sweep above the
@@ -130,13 +130,13 @@ def _set_aside(tracker: Tracker, console: Console) -> None:
         console.print(Text(f"{old}: the database as it was"), soft_wrap=True)
 
 
-def _named(outcome: Outcome, console: Console) -> Outcome:
+def _named(outcome: LogReport, console: Console) -> LogReport:
     for line in outcome.problems:
         console.print(Text(f"left out of MLflow: {line}", style="yellow"), soft_wrap=True)
     return outcome
 
 
-def _log(work: Work, tracker: Tracker, console: Console) -> Outcome:
+def _log(work: Work, tracker: Tracker, console: Console) -> LogReport:
     new = 0
     problems: list[str] = []
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
@@ -145,4 +145,4 @@ def _log(work: Work, tracker: Tracker, console: Console) -> Outcome:
             done = tracker.log(experiment, runs, partial(bar.advance, task))
             new += done.new
             problems += done.problems
-    return Outcome(new, problems)
+    return LogReport(new, problems)

@@ -12,14 +12,14 @@ Status = Literal["FINISHED", "FAILED"]
 MAX_TAG_LENGTH = 5000
 
 
-class Sample(NamedTuple):
+class MetricValue(NamedTuple):
     """One value of a metric that has several values, at an integer step."""
 
     step: int
     value: float
 
 
-Series = Mapping[str, Sequence[Sample]]
+Series = Mapping[str, Sequence[MetricValue]]
 
 
 class Dataset(NamedTuple):

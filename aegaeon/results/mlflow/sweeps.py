@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from aegaeon.results.mlflow.entry import Entry, Sample, Series, tagged
+from aegaeon.results.mlflow.entry import Entry, MetricValue, Series, tagged
 from aegaeon.results.schema import ROWS
 
 BY_MODELS = "attainment_by_models"
@@ -113,7 +113,7 @@ def by_models(rows: pd.DataFrame) -> Series:
     served = rows.dropna(subset="slo_attainment")
     means = served.groupby(["system", "num_models"], as_index=False)["slo_attainment"].mean()
     columns = (means[name].tolist() for name in ("system", "num_models", "slo_attainment"))
-    series: dict[str, list[Sample]] = {}
+    series: dict[str, list[MetricValue]] = {}
     for system, count, share in zip(*columns, strict=True):
-        series.setdefault(f"{BY_MODELS}/{system}", []).append(Sample(count, share))
+        series.setdefault(f"{BY_MODELS}/{system}", []).append(MetricValue(count, share))
     return series

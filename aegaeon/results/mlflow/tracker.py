@@ -50,7 +50,7 @@ def connect(target: str, runs_root: Path) -> Tracker | None:
     )
 
 
-class Outcome(NamedTuple):
+class LogReport(NamedTuple):
     """The number of entries that are new in MLflow, and a sentence per entry left out."""
 
     new: int
@@ -81,7 +81,7 @@ class Tracker:
         experiment: str,
         entries: Sequence[Entry],
         progress: Callable[[int], None] = lambda count: None,
-    ) -> Outcome:
+    ) -> LogReport:
         """Log the entries that the store lacks; each point is then shown once.
 
         `entries` must have parents before children. The experiment is created when needed.
@@ -105,7 +105,7 @@ class Tracker:
                 progress(len(chunk))
             if old := replaced(known):
                 writer.remove(old)
-        return Outcome(len(fresh) - len(problems), problems)
+        return LogReport(len(fresh) - len(problems), problems)
 
     @contextmanager
     def _writer(self) -> Iterator[Writer]:

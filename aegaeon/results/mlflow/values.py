@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from aegaeon.results.mlflow.entry import Sample, Series
+from aegaeon.results.mlflow.entry import MetricValue, Series
 from aegaeon.results.schema import ROWS
 
 # MLflow cuts a longer value without a mark.
@@ -67,7 +67,7 @@ def over_time(requests: Path, duration_s: float) -> Series:
     tokens = np.bincount(window, weights=due)
     on_time = np.bincount(window, weights=met)
     steps = np.flatnonzero(tokens).tolist()
-    return {OVER_TIME: [Sample(n * width, float(on_time[n] / tokens[n])) for n in steps]}
+    return {OVER_TIME: [MetricValue(n * width, float(on_time[n] / tokens[n])) for n in steps]}
 
 
 def _flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
