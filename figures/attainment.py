@@ -15,7 +15,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from aegaeon.results.store import load_stored
-from aegaeon.results.swept import loads
 from aegaeon.scoring.goodput import LEVEL, Curves, lacking, sweep
 from figures.canvas import POINTS_PER_INCH, Grid, canvas, footnote, provenance
 from figures.header import header, number
@@ -92,9 +91,9 @@ def draw(ax: Axes, panel: Panel, data: Curves, grid: Grid, presets: bool) -> Non
     systems = ordered(list(data.mean.columns), presets)
     curves(ax, data, systems)
     # A part of a sweep keeps the axis of the whole sweep.
-    drawn = sorted({*data.mean.index.to_numpy(dtype=float).tolist(), *loads(panel.name)})
-    margin = 0.03 * (drawn[-1] - drawn[0] or 1.0)
-    ax.set_xlim(drawn[0] - margin, drawn[-1] + margin)
+    first, last = data.span
+    margin = 0.03 * (last - first or 1.0)
+    ax.set_xlim(first - margin, last + margin)
     ax.set_ylim(0, TOP)
     ax.set_yticks([0, 25, 50, 75, 90, 100])
     ax.set_xlabel(AXIS_LABELS[data.axis], labelpad=2)

@@ -56,6 +56,7 @@ class Curves:
             curve has no run. Rows with overrides are a curve of their own (`curve_name`).
         source, hardware, gpus, seeds: what the runs have in common.
         costs: the origins of the costs, joined by `; `.
+        span: the least and the largest load, those included that only the experiment's file lists.
     """
 
     axis: str
@@ -66,6 +67,7 @@ class Curves:
     gpus: int
     seeds: int
     costs: str
+    span: tuple[float, float]
 
     def curve(self, system: str) -> pd.Series[float]:
         """Return a mean curve over the loads that were run; KeyError if it has no runs."""
@@ -98,6 +100,7 @@ def sweep(table: pd.DataFrame, name: str, metric: str = "slo_attainment") -> Cur
     check_curves(runs, name)
     mine = table[table["overrides"] == ""]
     mine = table if mine.empty else mine
+    every = [*runs[axis].astype(float), *loads(name)]
     return Curves(
         axis=axis,
         runs=runs,
@@ -107,6 +110,7 @@ def sweep(table: pd.DataFrame, name: str, metric: str = "slo_attainment") -> Cur
         gpus=int(common(mine, "gpus", name)),
         seeds=int(runs.groupby(["system", axis])["seed"].nunique().max()),
         costs="; ".join(sorted(set(table["costs"]))),
+        span=(min(every), max(every)),
     )
 
 
